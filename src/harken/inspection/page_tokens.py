@@ -17,9 +17,9 @@ from harken.run.folder import RunFolder
 
 DECIMALS = 3
 MAX_PAGE_UPDATES = 6
-"""Updates of a run in the page: the first, the last, and those between at equal distances."""
+"""Updates of a run in the page: the first, the last, and some between them at equal distances."""
 LARGEST_ADVANTAGES, EXTREME_REWARDS = 4, 2
-"""Rollouts of an update: with the largest |advantage| of a token, and on either end of the rewards."""
+"""Rollouts of an update: with the largest |advantage| of a token, and with the highest and lowest rewards."""
 MAX_PAGE_TOKENS = 30_000
 """Tokens in the page, over all runs. Later updates come first."""
 
@@ -39,7 +39,7 @@ _ARRAYS = {
 
 @dataclass(frozen=True)
 class TokenStep:
-    """Hold the rollouts of one update of a run: page data, and how many the run recorded."""
+    """The rollouts of one update of a run: page data, and how many the run recorded."""
 
     stage: str
     step: int
@@ -65,51 +65,51 @@ def page_tokens(runs: Mapping[str, RunFolder], unreadable: UnreadableFiles) -> d
     A recorded update that cannot be read is left out, and noted in `unreadable`.
     """
     budget = MAX_PAGE_TOKENS
-    found: list[TokenStep] = []
+    steps: list[TokenStep] = []
     readable = True
     for stage, run in runs.items():
         text_of, is_text = token_decoder(run)
         numbers = both_tables(run)
         readable = readable and (is_text or not numbers)
-        own: list[TokenStep] = []
-        for number in reversed(spread(numbers, MAX_PAGE_UPDATES)):
-            step = unreadable.read(partial(read_step, run.root, number))
+        run_steps: list[TokenStep] = []
+        for update in reversed(spread(numbers, MAX_PAGE_UPDATES)):
+            step = unreadable.read(partial(read_step, run.root, update))
             if step is None:
                 continue
             chosen = choose_rollouts(step)
             size = sum(len(step.rollouts[row]["response_tokens"]) for row in chosen)
-            if own and size > budget:
+            if run_steps and size > budget:
                 break
             budget -= size
-            own.append(token_step(stage, step, chosen, text_of))
-        found += reversed(own)
+            run_steps.append(token_step(stage, step, chosen, text_of))
+        steps += reversed(run_steps)
     return {
         "shards": False,
-        "rule": _rule(readable) if found else "",
-        "steps": [step.to_dict() for step in found],
+        "rule": _rule(readable) if steps else "",
+        "steps": [step.to_dict() for step in steps],
     }
 
 
 def all_tokens(stage: str, run: RunFolder, unreadable: UnreadableFiles) -> Iterator[TokenStep]:
     """Yield every recorded update of a run with all its rollouts, as far as they can be read."""
     text_of, _ = token_decoder(run)
-    for number in both_tables(run):
-        step = unreadable.read(partial(read_step, run.root, number))
+    for update in both_tables(run):
+        step = unreadable.read(partial(read_step, run.root, update))
         if step is None:
             continue
         chosen = choose_rollouts(step)
-        rest = dict.fromkeys((row for row in range(len(step.rollouts)) if row not in chosen), "")
-        yield token_step(stage, step, {**chosen, **rest}, text_of)
+        unchosen = dict.fromkeys((row for row in range(len(step.rollouts)) if row not in chosen), "")
+        yield token_step(stage, step, {**chosen, **unchosen}, text_of)
 
 
 def both_tables(run: RunFolder) -> list[int]:
     """List the updates that have rollouts and per-token values."""
     credited = set(recorded_updates(run.credit))
-    return [number for number in recorded_updates(run.rollouts) if number in credited]
+    return [update for update in recorded_updates(run.rollouts) if update in credited]
 
 
 def spread(numbers: Sequence[int], count: int) -> list[int]:
-    """Return at most `count` of the numbers at equal distances, the first and the last among them."""
+    """Return at most `count` of the numbers at equal distances, including the first and the last."""
     if len(numbers) <= count:
         return list(numbers)
     last = len(numbers) - 1
@@ -117,7 +117,7 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
 
 
 def choose_rollouts(step: RecordedStep) -> dict[int, str]:
-    """Return row → why it is in the page: the largest |advantage| of a token, the highest and the lowest reward."""
+    """Return row → why it is on the page: the largest |advantage| of a token, the highest and the lowest reward."""
     rows = range(len(step.rollouts))
     peaks = [
         max((abs(value) for value in _finite(step.credit[row]["advantages"])), default=0.0) for row in rows
@@ -140,16 +140,16 @@ def choose_rollouts(step: RecordedStep) -> dict[int, str]:
 def token_step(stage: str, step: RecordedStep, chosen: Mapping[int, str], text_of: DecodeToken) -> TokenStep:
     """Return the chosen rows of an update as page data."""
     rollouts = [_rollout(step, row, why, text_of) for row, why in chosen.items()]
-    return TokenStep(stage, step.number, len(step.rollouts), rollouts, critic_data(step))
+    return TokenStep(stage, step.update, len(step.rollouts), rollouts, critic_data(step))
 
 
-def _rollout(step: RecordedStep, row: int, why: str, text_of: DecodeToken) -> dict[str, Any]:
+def _rollout(step: RecordedStep, row: int, reason: str, text_of: DecodeToken) -> dict[str, Any]:
     record, tokens = step.rollouts[row], token_rows(step, row, text_of)
     return {
         "id": record["prompt_id"],
         "sample": record["sample"],
         "row": row,
-        "why": why,
+        "why": reason,
         "prompt": record["prompt"],
         "messages": [{"role": m.role, "content": m.content} for m in read_messages(record)],
         "score": rounded(record["reward"]),

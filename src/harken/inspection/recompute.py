@@ -1,4 +1,4 @@
-"""Recompute the PPO targets of a recorded update under other settings, without generating anything."""
+"""Recompute the PPO targets of a recorded update under other settings, without generating responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RULES = {MissingEos.name, Length.name, Repetition.name, Overlong.name}
 
 @dataclass(frozen=True)
 class StepTensors:
-    """Hold the tensors of a recorded update in the run's own padded layout. Float32, on the CPU."""
+    """The tensors of a recorded update in the run's own padded layout. Float32, on the CPU."""
 
     response_mask: Bool[Tensor, "batch time"]
     truncated: Bool[Tensor, " batch"]
@@ -37,7 +37,7 @@ class StepTensors:
 
 @dataclass(frozen=True)
 class Replay:
-    """Hold rewards and PPO targets of the update: as recorded, or under other settings."""
+    """Rewards and PPO targets of the update: as recorded, or under other settings."""
 
     config: RunConfig
     kl_coef: float
@@ -53,10 +53,10 @@ def step_tensors(step: RecordedStep) -> StepTensors:
     prompts = [len(row["prompt_tokens"]) for row in step.rollouts]
     responses = [row["response_tokens"] for row in step.rollouts]
     batch = collate(
-        [[0] * before + response for before, response in zip(prompts, responses, strict=True)],
+        [[0] * prompt_length + response for prompt_length, response in zip(prompts, responses, strict=True)],
         [
-            [False] * before + [True] * len(response)
-            for before, response in zip(prompts, responses, strict=True)
+            [False] * prompt_length + [True] * len(response)
+            for prompt_length, response in zip(prompts, responses, strict=True)
         ],
         pad_token=0,
     )
@@ -111,14 +111,14 @@ def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_co
 
 
 def rescore(step: RecordedStep, config: RunConfig) -> list[ScoredRollout]:
-    """Compute the reward of every response under `config`: recorded model scores, rule scores computed again."""
+    """Compute the reward of every response under `config`: recorded model scores, recomputed rule scores."""
     settings, weight_of = ppo_settings(config), source_weights(config)
     rollouts = [to_rollout(row) for row in step.rollouts]
     scored = []
-    for number, by_rules in enumerate(score_all(penalties(settings), rollouts)):
+    for index, by_rules in enumerate(score_all(penalties(settings), rollouts)):
         response = by_rules.rollout
-        kept = []
-        for source, (value, recorded_weight) in step.scores(number).items():
+        scores = []
+        for source, (value, recorded_weight) in step.scores(index).items():
             if (
                 source == REWARD_MODEL
                 and settings.missing_eos_score is not None
@@ -128,20 +128,20 @@ def rescore(step: RecordedStep, config: RunConfig) -> list[ScoredRollout]:
             elif source == REWARD_MODEL and value is not None:
                 value = clip_score(value, settings.score_clip)
             if source not in _RULES:
-                kept.append(Score(source, value, weight_of.get(source, recorded_weight)))
-        scored.append(ScoredRollout(response, (*kept, *by_rules.scores)))
+                scores.append(Score(source, value, weight_of.get(source, recorded_weight)))
+        scored.append(ScoredRollout(response, (*scores, *by_rules.scores)))
     return scored
 
 
 def max_differences(
-    recorded: PPOTargets, again: PPOTargets, response_mask: Bool[Tensor, "batch time"]
+    recorded: PPOTargets, recomputed: PPOTargets, response_mask: Bool[Tensor, "batch time"]
 ) -> dict[str, float]:
     """Return the largest |difference| of each quantity between the recorded and the recomputed targets."""
     pairs = {
-        "KL": (recorded.kl, again.kl),
-        "rewards": (recorded.rewards, again.rewards),
-        "returns": (recorded.returns, again.returns),
-        "advantages": (recorded.advantages, again.advantages),
+        "KL": (recorded.kl, recomputed.kl),
+        "rewards": (recorded.rewards, recomputed.rewards),
+        "returns": (recorded.returns, recomputed.returns),
+        "advantages": (recorded.advantages, recomputed.advantages),
     }
     return {
         name: float((old - new)[response_mask].abs().max()) if response_mask.any() else 0.0

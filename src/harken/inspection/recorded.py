@@ -25,7 +25,7 @@ _UPDATE = re.compile(r"update-(\d{6,})\.parquet")
 
 @dataclass(frozen=True)
 class RecordedStep:
-    """Hold update `number` (from 1). `rollouts[i]` and `credit[i]` describe the same response."""
+    """Update `number` (from 1). `rollouts[i]` and `credit[i]` describe the same response."""
 
     run: RunFolder
     config: RunConfig
@@ -42,15 +42,15 @@ class RecordedStep:
         """Return source → (value, weight) of one response, in the run's order. The value is None if there is none."""
         record = self.rollouts[row]
         sources = [name.removeprefix("score_") for name in record if name.startswith("score_")]
-        found = {source: (record[f"score_{source}"], record[f"weight_{source}"]) for source in sources}
-        return {source: part for source, part in found.items() if part[1] is not None}
+        scores = {source: (record[f"score_{source}"], record[f"weight_{source}"]) for source in sources}
+        return {source: part for source, part in scores.items() if part[1] is not None}
 
     def has_new_logprobs(self) -> bool:
         """Return whether log-probabilities were measured again after the update."""
         return all(row["new_logprobs"] is not None for row in self.credit)
 
 
-def read_step(root: Path, number: int) -> RecordedStep:
+def read_step(root: Path, update: int) -> RecordedStep:
     """Read what a run recorded of one update.
 
     Raises UserError if `root` is not a PPO run, the update or its credit table is missing, or the two tables do not
@@ -58,21 +58,21 @@ def read_step(root: Path, number: int) -> RecordedStep:
     """
     run, config = RunFolder(root), read_config(root)
     steps = recorded_updates(run.rollouts)
-    where = f"{root} step {number}"
-    if number not in steps:
+    where = f"{root} step {update}"
+    if update not in steps:
         raise UserError(
             "this update was not recorded",
             where=where,
             fix=f"choose a recorded update: {format_ranges(steps) or 'none yet'}",
         )
     credited = recorded_updates(run.credit)
-    if number not in credited:
+    if update not in credited:
         raise UserError(
-            "rollouts/ has this update and credit/ does not: credit/ was deleted, or an older version wrote the run",
+            "rollouts/ has this update but credit/ does not: credit/ was deleted, or an older version wrote the run",
             where=where,
             fix=f"choose an update with both: {format_ranges([s for s in steps if s in credited]) or 'none'}",
         )
-    name = f"update-{number:06d}.parquet"
+    name = f"update-{update:06d}.parquet"
     rollouts, credit = read_rows(run.rollouts / name), read_credit(run.credit / name)
     require_rows(rollouts, RolloutRow, run.rollouts / name)
     require_rows(credit, CreditRow, run.credit / name)
@@ -83,30 +83,32 @@ def read_step(root: Path, number: int) -> RecordedStep:
         raise UserError(
             f"rollouts/{name} and credit/{name} describe different responses", where=str(root), fix=FIX
         )
-    return RecordedStep(run, config, number, rollouts, credit)
+    return RecordedStep(run, config, update, rollouts, credit)
 
 
 def new_logprobs_hint(step: RecordedStep) -> str:
     """Name the nearest update with log-probabilities after the update, or the setting that records them."""
-    every = step.settings.trace_every
+    trace_every = step.settings.trace_every
     folder, updated = step.run.credit, recorded_updates(step.run.credit)
-    for number in sorted((n for n in updated if n % every == 0), key=lambda n: abs(n - step.number)):
+    for update in sorted((n for n in updated if n % trace_every == 0), key=lambda n: abs(n - step.number)):
         if all(
-            row["new_logprobs"] is not None for row in read_credit(folder / f"update-{number:06d}.parquet")
+            row["new_logprobs"] is not None for row in read_credit(folder / f"update-{update:06d}.parquet")
         ):
-            return f"Fix: --step {number}, the nearest measured update (training.ppo.trace_every: {every})"
-    return f"Fix: train with training.ppo.trace_every: 1 (now {every}) to measure every update"
+            return (
+                f"Fix: --step {update}, the nearest measured update (training.ppo.trace_every: {trace_every})"
+            )
+    return f"Fix: train with training.ppo.trace_every: 1 (now {trace_every}) to measure every update"
 
 
 def _ppo_runs(root: Path) -> list[Path]:
     """Return the PPO runs that have begun in a pipeline, or directly inside any other folder."""
     if not PipelineFolder(root).config.is_file():
-        inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         return [
-            path for path in inside if RunFolder(path).config.is_file() and RunFolder(path).credit.is_dir()
+            path for path in folders if RunFolder(path).config.is_file() and RunFolder(path).credit.is_dir()
         ]
     stages = read_pipeline(root)[1]
-    return [one.root for one in stages if one.type == "ppo" and RunFolder(one.root).config.is_file()]
+    return [stage.root for stage in stages if stage.type == "ppo" and RunFolder(stage.root).config.is_file()]
 
 
 def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -11,18 +11,18 @@ from harken.inspection.replay_report import format_replay
 from harken.inspection.replay_settings import replay_config, replay_kl_coef
 
 
-def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None = None) -> list[str]:
+def replay(root: Path, update: int, overrides: Sequence[str], out: Path | None = None) -> list[str]:
     """Return the lines to print, and write the recomputed credit table to `out`.
 
     Raises UserError if the run or the update is missing, and for settings that need a model or a new generation.
     """
-    step = read_step(root, number)
+    step = read_step(root, update)
     config = replay_config(step, overrides)
     tensors = step_tensors(step)
-    before = as_recorded(step, tensors)
-    again = recompute(step, tensors, step.config, before.kl_coef)
+    recorded = as_recorded(step, tensors)
+    recomputed = recompute(step, tensors, step.config, recorded.kl_coef)
     after = recompute(step, tensors, config, replay_kl_coef(step, config, overrides))
-    lines = format_replay(step, tensors, before, again, after)
+    lines = format_replay(step, tensors, recorded, recomputed, after)
     if out is not None:
         write_replay(out, step, tensors, after)
         lines.append(f"{out}: the credit of {len(step.rollouts)} responses")

@@ -66,14 +66,14 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
 
 def sign_changes(before: Replay, after: Replay) -> float:
     """Return the share of tokens in both policy masks whose advantage changes sign."""
-    both = before.targets.policy_mask & after.targets.policy_mask
-    old, new = before.targets.advantages[both], after.targets.advantages[both]
+    learned = before.targets.policy_mask & after.targets.policy_mask
+    old, new = before.targets.advantages[learned], after.targets.advantages[learned]
     return _mean((old.sign() != new.sign()).float())
 
 
-def reproduction(tensors: StepTensors, before: Replay, again: Replay) -> str:
-    """Report whether a replay under the recorded settings (`again`) reproduces the recorded credit."""
-    gaps = max_differences(before.targets, again.targets, tensors.response_mask)
+def reproduction(tensors: StepTensors, before: Replay, recomputed: Replay) -> str:
+    """Report whether a replay under the recorded settings (`recomputed`) reproduces the recorded credit."""
+    gaps = max_differences(before.targets, recomputed.targets, tensors.response_mask)
     largest = ", ".join(f"{name} {gap:.1g}" for name, gap in gaps.items())
     returns = torch.where(tensors.response_mask, before.targets.returns, 0.0)
     if max(gaps.values()) <= TOLERANCE * max(1.0, float(returns.abs().max())):
@@ -85,14 +85,14 @@ def reproduction(tensors: StepTensors, before: Replay, again: Replay) -> str:
 
 
 def format_replay(
-    step: RecordedStep, tensors: StepTensors, before: Replay, again: Replay, after: Replay
+    step: RecordedStep, tensors: StepTensors, before: Replay, recomputed: Replay, after: Replay
 ) -> list[str]:
-    """Return the lines that `harken replay` prints. `again` uses the recorded settings, `after` the new ones."""
+    """Return the lines that `harken replay` prints. `recomputed` uses the recorded settings, `after` the new ones."""
     changed = manifest.config_difference(step.config.model_dump(), after.config.model_dump())
     count = int(tensors.response_mask.sum())
     lines = [
         f"{step.run.root} update {step.number}: {len(step.rollouts)} responses, {count} tokens",
-        reproduction(tensors, before, again),
+        reproduction(tensors, before, recomputed),
         *changed,
         f"KL coefficient: {before.kl_coef:g} → {after.kl_coef:g}",
         "",

@@ -1,4 +1,4 @@
-"""Decide under which settings a recorded update can be recomputed, and explain why others need the models."""
+"""Decide which settings allow recomputing a recorded update, and explain why others need the models."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def replay_kl_coef(step: RecordedStep, config: RunConfig, overrides: Sequence[st
 
 
 def _not_recorded(step: RecordedStep, config: RunConfig) -> str | None:
-    """Describe what these settings need and the tables lack; None if nothing."""
+    """Describe which required data the tables lack; None if nothing."""
     old, new = step.settings, ppo_settings(config)
     if new.kl_estimator == "full" != old.kl_estimator:
         return "kl_estimator full sums over the vocabulary, but only the sampled tokens were recorded"

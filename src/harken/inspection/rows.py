@@ -97,8 +97,8 @@ def require_rows(rows: Sequence[dict[str, Any]], schema: type[Schema], path: Pat
     """Raise UserError, naming row and column, if a row does not fit the schema or the table is empty."""
     if not rows:
         raise UserError("the table has no rows", where=str(path), fix=FIX)
-    for number, row in enumerate(rows):
-        validate(row, schema, f"{path}:row {number}", FIX)
+    for index, row in enumerate(rows):
+        validate(row, schema, f"{path}:row {index}", FIX)
 
 
 def read_messages(record: dict[str, Any]) -> tuple[Message, ...]:

@@ -95,8 +95,8 @@ def _log_ratios(credit: dict[str, Any], level: str) -> list[float] | None:
     """Return the log-ratio of each token that the loss used; None if it was not measured after the update."""
     if credit["new_logprobs"] is None:
         return None
-    each = [new - old for new, old in zip(credit["new_logprobs"], credit["old_logprobs"], strict=True)]
-    return [fmean(each)] * len(each) if level == "sequence" and each else each
+    log_ratios = [new - old for new, old in zip(credit["new_logprobs"], credit["old_logprobs"], strict=True)]
+    return [fmean(log_ratios)] * len(log_ratios) if level == "sequence" and log_ratios else log_ratios
 
 
 def write_trace(path: Path, step: RecordedStep, rows: Sequence[int], text_of: DecodeToken) -> None:
@@ -117,19 +117,19 @@ def select_rows(step: RecordedStep, rows: str | None = None, prompt: str | None 
     ids = [record["prompt_id"] for record in step.rollouts]
     if prompt is not None:
         exact = [row for row, name in enumerate(ids) if name == prompt]
-        found = exact or [row for row, name in enumerate(ids) if prompt and name.startswith(prompt)]
-        if not found:
-            some = ", ".join(dict.fromkeys(ids[:4]))
+        matches = exact or [row for row, name in enumerate(ids) if prompt and name.startswith(prompt)]
+        if not matches:
+            examples = ", ".join(dict.fromkeys(ids[:4]))
             raise UserError(
                 f"no prompt {prompt!r} in update {step.number}",
                 where="--prompt",
-                fix=f"name one of: {some}, …",
+                fix=f"name one of: {examples}, …",
             )
-        return dict.fromkeys(found, "")
+        return dict.fromkeys(matches, "")
     order = sorted(range(len(ids)), key=lambda row: -step.rollouts[row]["reward"])
-    named = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+    ranks = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
     chosen: dict[int, str] = {}
-    for name, place in named.items():
+    for name, place in ranks.items():
         if order:
             chosen.setdefault(order[place], f"{name} reward of {len(order)}")
     return chosen
@@ -178,7 +178,7 @@ def _numbers(text: str, count: int) -> list[int]:
         raise UserError(
             f"{text!r} is not a list of row numbers", where="--rows", fix="write it as in --rows 0,3"
         ) from None
-    if wrong := [number for number in numbers if not 0 <= number < count]:
+    if wrong := [row for row in numbers if not 0 <= row < count]:
         raise UserError(
             f"no row {wrong[0]}: the update has {count} responses, numbered from 0",
             where="--rows",

@@ -15,7 +15,7 @@ from harken.run.terminal import escape_invisible
 
 def trace(
     root: Path,
-    number: int,
+    update: int,
     rows: str | None = None,
     prompt: str | None = None,
     out: Path | None = None,
@@ -29,15 +29,15 @@ def trace(
     """
     if everything and out is None:
         raise UserError("--all needs --out", fix="name a file: --out tokens.parquet")
-    step = read_step(root, number)
+    step = read_step(root, update)
     chosen = select_rows(step, rows, prompt)
     text_of, is_text = token_decoder(step.run)
-    for row, why in chosen.items():
-        yield from trace_lines(step, row, token_rows(step, row, text_of), why, colour)
+    for row, reason in chosen.items():
+        yield from trace_lines(step, row, token_rows(step, row, text_of), reason, colour)
         yield ""
     yield from legend(step, is_text)
     yield from critic_lines(step)
     if out is not None:
-        written = range(len(step.rollouts)) if everything else list(chosen)
-        write_trace(out, step, written, text_of)
-        yield f"{escape_invisible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} responses"
+        rows_written = range(len(step.rollouts)) if everything else list(chosen)
+        write_trace(out, step, rows_written, text_of)
+        yield f"{escape_invisible(str(out))}: the tokens of {len(rows_written)} of {len(step.rollouts)} responses"

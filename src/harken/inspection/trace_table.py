@@ -27,18 +27,18 @@ _NUMBERS = {
 
 
 def trace_lines(
-    step: RecordedStep, row: int, tokens: Sequence[dict[str, Any]], why: str, colour: bool
+    step: RecordedStep, row: int, tokens: Sequence[dict[str, Any]], reason: str, colour: bool
 ) -> list[str]:
     """Return a heading with prompt, reward and totals, then one line per token. `tokens` comes from `token_rows`."""
     titles = [" pos", f"{'token':<{_TOKEN}}", *(f"{name:>{_NUMBER}}" for name in _NUMBERS), " "]
     rows = [_cells(token, colour) for token in tokens]
     cells = {title: [row[index] for row in rows] for index, title in enumerate(titles)}
     text = format_table(cells, right=[" pos", *titles[2:-1]], gap=1, colour=colour)
-    return [*_heading(step, row, why), *text.splitlines()]
+    return [*_heading(step, row, reason), *text.splitlines()]
 
 
 def legend(step: RecordedStep, is_text: bool) -> list[str]:
-    """Explain the columns, and what is missing and why."""
+    """Explain the columns, and which are missing and why."""
     settings = step.settings
     low, high = 1 - settings.clip_range, 1 + (settings.clip_range_high or settings.clip_range)
     lines = [
@@ -61,7 +61,7 @@ def number(value: float | None) -> str:
     return f"{value:{_NUMBER}.1f}" if abs(value) < 9999.95 else f"{value:{_NUMBER}.0e}"
 
 
-def _heading(step: RecordedStep, row: int, why: str) -> list[str]:
+def _heading(step: RecordedStep, row: int, reason: str) -> list[str]:
     rollout, credit = step.rollouts[row], step.credit[row]
     parts = [
         f"{_escaped(source)} {'—' if value is None else format(value, '+.3f')}"
@@ -72,7 +72,7 @@ def _heading(step: RecordedStep, row: int, why: str) -> list[str]:
     length = len(rollout["response_tokens"])
     ended = "ended" if rollout["stop"] == "end_of_turn" else "truncated"
     lines = [
-        f"update {step.number} row {row}{f' ({why})' if why else ''}   "
+        f"update {step.number} row {row}{f' ({reason})' if reason else ''}   "
         f"prompt {_escaped(rollout['prompt_id'])}, sample {rollout['sample']}",
         f"prompt: {_escaped(rollout['prompt'])}",
         f"{length} token{'s' if length != 1 else ''}, {ended}   "

@@ -47,7 +47,7 @@ class PassMemory:
 
     @property
     def matmul_itemsize(self) -> int:
-        """Bytes of a number in a matrix product."""
+        """Bytes of a number in a matmul."""
         return matmul_itemsize(self.itemsize, on_cpu=self.on_cpu)
 
     @property
@@ -57,7 +57,7 @@ class PassMemory:
 
     @property
     def compute_itemsize(self) -> int:
-        """Bytes of an activation between two products. If every weight trains, it has the dtype of the products."""
+        """Bytes of an activation between two matmuls. If every weight trains, it has the matmul dtype."""
         return self.matmul_itemsize if self.rank is None else self.itemsize
 
     def saved(self, rows: float, longest: int) -> float:
@@ -90,7 +90,7 @@ class PassMemory:
         # On a CPU, attention runs on one batch of segments at a time: mask, scores, weights (backward: gradients).
         batch = min(max(MAX_BATCH_WEIGHTS, min(longest, MAX_SEGMENT_LENGTH) * longest), tokens * longest)
         weights = s.heads * batch if self.on_cpu else 0
-        # If products are computed in a wider dtype: copies of their inputs and outputs, and of all of attention.
+        # If matmuls are computed in a wider dtype: copies of their inputs and outputs, and of all of attention.
         m = self.matmul_itemsize
         copies = m * (s.hidden_size + s.intermediate_size) if m > b else 0
         attention_copies = tokens * m * 2 * (s.heads + s.kv_heads) * s.head_dim if m > b else 0
@@ -106,7 +106,7 @@ class PassMemory:
         """Bytes around the unembedding of `tokens` tokens.
 
         These are the hidden states and their gradient, and for one chunk of logits (on a CPU, one tile of the
-        vocabulary) a copy in the dtype of the product and two in float32; three if logits are capped.
+        vocabulary) a copy in the matmul dtype and two in float32; three if logits are capped.
         """
         s, b = self.shape, self.compute_itemsize
         tile = min(TILE, s.vocab_size) if self.on_cpu else s.vocab_size
@@ -119,14 +119,14 @@ class PassMemory:
         """Bytes of saved attention weights per token. Only segments of at most `MAX_SAVED_KEYS` keys save them."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
-        seen = round_up(min(longest, MAX_SAVED_KEYS), SIZE_STEP)
-        return self.compute_itemsize * self.shape.heads * seen * seen / longest
+        keys = round_up(min(longest, MAX_SAVED_KEYS), SIZE_STEP)
+        return self.compute_itemsize * self.shape.heads * keys * keys / longest
 
     def _saved_per_layer(self, longest: int) -> float:
         s, b = self.shape, self.compute_itemsize
         query_size, key_size = s.heads * s.head_dim, s.kv_heads * s.head_dim
         stream = 4 if self.mixed_precision else b
-        # Under autocast each of q, k, v, gate and up makes its own 16-bit copy of a float32 input, and rotation
+        # Under autocast each of q, k, v, gate and up creates its own 16-bit copy of a float32 input, and rotation
         # leaves queries and keys in float32.
         inputs = 5 * b * s.hidden_size if self.mixed_precision else 2 * b * s.hidden_size
         weights = self._attention_weights(longest)
@@ -146,7 +146,7 @@ class PassMemory:
 
 
 def matmul_itemsize(itemsize: int, *, on_cpu: bool) -> int:
-    """Return the bytes of a number in a matrix product, given its bytes as an activation (`maths.matmul_dtype`)."""
+    """Return the bytes of a number in a matmul, given its bytes as an activation (`maths.matmul_dtype`)."""
     dtype = torch.bfloat16 if itemsize == 2 else torch.float32
     return matmul_dtype(dtype, torch.device("cpu" if on_cpu else "cuda")).itemsize
 

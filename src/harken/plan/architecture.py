@@ -21,7 +21,7 @@ HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Hold a model's settings."""
+    """A model's settings."""
 
     name: str
     config: PretrainedConfig
@@ -32,7 +32,7 @@ class ModelInfo:
     merges_adapters: bool = False
     """Whether loading merges adapters in float32."""
     note: str = ""
-    """Which model replaces one that does not exist yet; "" if none does."""
+    """Note on the model that replaces one that does not exist yet; "" if none does."""
 
 
 def find_model(name: str) -> ModelInfo:

@@ -16,7 +16,7 @@ def known_config(name: str) -> PretrainedConfig | None:
     return AutoConfig.for_model(**settings) if settings else None
 
 
-def _qwen(width: int, inner: int, layers: int, heads: int, groups: int, **more: Any) -> dict[str, Any]:
+def _qwen(width: int, inner: int, layers: int, heads: int, groups: int, **overrides: Any) -> dict[str, Any]:
     return {
         "model_type": "qwen2",
         "hidden_size": width,
@@ -27,7 +27,7 @@ def _qwen(width: int, inner: int, layers: int, heads: int, groups: int, **more: 
         "vocab_size": 151_936,
         "tie_word_embeddings": True,
         "max_position_embeddings": 32_768,
-    } | more
+    } | overrides
 
 
 _KNOWN: dict[str, dict[str, Any]] = {

@@ -36,7 +36,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Timings:
-    """Hold measured seconds on this machine."""
+    """Measured seconds on this machine."""
 
     forward: float
     """Per token and layer, without gradients."""

@@ -25,7 +25,7 @@ from harken.train.sampler import num_steps
 
 @dataclass(frozen=True)
 class Duration:
-    """Hold the predicted time of a stage."""
+    """The predicted time of a stage."""
 
     stage: str
     steps: int | None
@@ -86,7 +86,7 @@ def _supervised(job: Job, timings: Timings) -> Duration:
 
 
 def _card_seconds(job: Job, timings: Timings) -> float:
-    """Predict the card that a reward stage ends with: held-out pairs, and probes of as many as fit into its minutes."""
+    """Predict the card at the end of a reward stage: held-out pairs, and probes of as many as its minutes allow."""
     training = job.config.training
     groups = card_micro_batches(job)
     if not isinstance(training, RewardTraining) or not groups:
@@ -94,8 +94,8 @@ def _card_seconds(job: Job, timings: Timings) -> float:
     pairs = min(training.card.pairs, job.rows.held_out)
     scoring = _padded_tokens(groups) * job.shape.layers * timings.forward
     per_probe = scoring / (2 * pairs) * RESPONSES_PER_PROBE
-    probed = min(training.card.probe_pairs, pairs)
-    return scoring + min(probed * per_probe, 60 * training.card.minutes)
+    pairs_probed = min(training.card.probe_pairs, pairs)
+    return scoring + min(pairs_probed * per_probe, 60 * training.card.minutes)
 
 
 def _ppo(job: Job, timings: Timings) -> Duration:
@@ -135,7 +135,7 @@ def _ppo(job: Job, timings: Timings) -> Duration:
 
 
 def _responses(job: ResponsesJob, timings: Timings) -> Duration:
-    """Predict one step per policy; of a stage that only scores, one step."""
+    """Predict one step per policy; one step for a stage that only scores."""
     layers, prompts, longest = job.shape.layers, job.rows.train or 0, job.max_gen_len
     steps = len(job.generated) or 1
     generation = sum(

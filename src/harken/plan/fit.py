@@ -18,7 +18,7 @@ CANDIDATES = sorted({round(2**power * part) for power in range(7, 18) for part i
 
 @dataclass(frozen=True)
 class FitResult:
-    """Hold a stage, changed so that it fits, and the changed keys."""
+    """A stage changed so that it fits, and the changed keys."""
 
     job: Job | ResponsesJob
     changes: dict[str, object]

@@ -47,7 +47,7 @@ class PlannedRewardModel:
 
 
 PLANNED_RULE = {"type": "rule", "name": "planned"}
-"""Stands for the reward while PPO settings are made; it is replaced by the configured one."""
+"""Placeholder of the reward while PPO settings are made; it is replaced by the configured one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Job:
     scorers: tuple[Scorer, ...] = ()
     notes: tuple[str, ...] = ()
     learned_share: float = 1.0
-    """Share of the sampled responses that an optimiser step trains on: online DPO takes two of each prompt's."""
+    """Share of the sampled responses that an optimiser step trains on: online DPO uses two per prompt."""
 
     @property
     def itemsize(self) -> int:
@@ -95,7 +95,7 @@ class Job:
         return self.config.training.micro_batch_tokens
 
     def with_training(self, **keys: object) -> Job:
-        """Return the job with other training keys."""
+        """Return the job with changed training keys."""
         training = self.config.training.model_copy(update=keys)
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
@@ -109,10 +109,10 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     planned: list[PlannedRewardModel] = []
     for stage in stages:
         if isinstance(stage.config, RunConfig):
-            found = first_model(stage, stages, config)
-            yield job(stage.name, stage.config, found, planned, on_cpu=on_cpu)
+            model = first_model(stage, stages, config)
+            yield job(stage.name, stage.config, model, planned, on_cpu=on_cpu)
             if stage.type == "reward":
-                planned.append(PlannedRewardModel(stage.output, stage.config.lora or LoraSettings(), found))
+                planned.append(PlannedRewardModel(stage.output, stage.config.lora or LoraSettings(), model))
         else:
             yield from responses_jobs(stage, stages, config, on_cpu=on_cpu)
 
@@ -120,7 +120,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
 def job(
     name: str,
     config: RunConfig,
-    found: ModelInfo,
+    model: ModelInfo,
     planned: Sequence[PlannedRewardModel] = (),
     *,
     on_cpu: bool,
@@ -130,29 +130,29 @@ def job(
     if isinstance(config.training, OnlineDPOTraining):
         share = 2.0 / config.training.online_dpo.samples_per_prompt
         config = config.model_copy(update={"training": _as_ppo(config.training)})
-    if is_bidirectional(found.config):
+    if is_bidirectional(model.config):
         raise UserError(
-            f"memory and time of an encoder ({found.config.model_type}) are not predicted",
-            where=found.name,
+            f"memory and time of an encoder ({model.config.model_type}) are not predicted",
+            where=model.name,
             fix="start the run: its metrics record both, and out-of-memory halves micro_batch_tokens",
         )
-    shape = shape_of(found.config, config.lora)
-    packs = on_cpu and attention.is_full_attention(found.config)
-    rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
-    notes = [found.note, rows.note and f"{name}: {rows.note}"]
+    shape = shape_of(model.config, config.lora)
+    packs = on_cpu and attention.is_full_attention(model.config)
+    rows = plan_rows(config.training.type, config.data, model.source, config.seed, packs=packs)
+    notes = [model.note, rows.note and f"{name}: {rows.note}"]
     if not shape.is_llama_like:
-        kind = found.config.model_type
+        kind = model.config.model_type
         notes.append(f"{kind} layers are counted like Llama's: the prediction is less accurate")
     scorers: list[Scorer] = []
     if isinstance(config.training, PPOTraining):
         for path, judge in _reward_paths(config.training):
-            coming = next((one for one in planned if path == str(one.folder)), None)
+            coming = next((candidate for candidate in planned if path == str(candidate.folder)), None)
             if coming is not None:
-                shares = config.lora is not None and coming.base.name == found.name
-                own = shape if shares else shape_of(coming.base.config, coming.lora)
-                scorers.append(Scorer(own, coming.lora.rank, not shares, judge))
+                shares = config.lora is not None and coming.base.name == model.name
+                scorer_shape = shape if shares else shape_of(coming.base.config, coming.lora)
+                scorers.append(Scorer(scorer_shape, coming.lora.rank, not shares, judge))
                 continue
-            scorer, note = _scorer(path, shape, found, config.lora)
+            scorer, note = _scorer(path, shape, model, config.lora)
             scorers.append(replace(scorer, is_judge=judge))
             notes.append(note)
         for part, judge in _reward_parts(config.training):
@@ -162,7 +162,7 @@ def job(
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     unique_notes = tuple(dict.fromkeys(note for note in notes if note))
-    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), unique_notes, share)
+    return Job(name, config, model, shape, rows, on_cpu, tuple(scorers), unique_notes, share)
 
 
 def _as_ppo(training: OnlineDPOTraining) -> PPOTraining:
@@ -183,8 +183,12 @@ def _as_ppo(training: OnlineDPOTraining) -> PPOTraining:
     )
     shared = training.model_dump(exclude={"type", "online_dpo", "reward_model", "rewards"})
     ppo = {**rollout, "epochs": 1, "advantage": "rloo", "trace_every": 10**9}
-    made = PPOTraining.model_validate({"type": "ppo", **shared, "ppo": ppo, "rewards": [PLANNED_RULE]})
-    return made.model_copy(update={"reward_model": training.reward_model, "rewards": training.rewards})
+    ppo_training = PPOTraining.model_validate(
+        {"type": "ppo", **shared, "ppo": ppo, "rewards": [PLANNED_RULE]}
+    )
+    return ppo_training.model_copy(
+        update={"reward_model": training.reward_model, "rewards": training.rewards}
+    )
 
 
 def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:
@@ -226,9 +230,9 @@ def _future_scorer(
         note = f"reward model {path} does not exist yet: planned as an adapter on the policy's base"
         return Scorer(policy, (lora or LoraSettings()).rank, has_own_base=lora is None), note
     run = config_files.load_run(preset, [])
-    own = lora is None or run.model_name != start.name
-    where = "its own base" if own else "the policy's base"
+    has_own_base = lora is None or run.model_name != start.name
+    where = "its own base" if has_own_base else "the policy's base"
     note = f"reward model {path} does not exist yet: planned as preset {preset} on {where}"
     return Scorer(
-        shape_of(find_model(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, own
+        shape_of(find_model(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, has_own_base
     ), note

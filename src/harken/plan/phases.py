@@ -1,13 +1,14 @@
-"""Predict the memory of a stage, phase by phase: what stays allocated, and what each phase adds. All in bytes.
+"""Predict the memory of a stage in bytes, phase by phase: always allocated memory, and what each phase adds.
 
 weights          parameters × 2 in bfloat16, × 4 in float32; linear layers × 1 in int8, × 0.52 in nf4; counted once for
                  all roles that share the base
 trained          trained parameters × 4, always float32
 gradients        trained parameters × 4, from the first backward to the step
 optimiser state  trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
-packed weights   a copy of bfloat16 weights during generation, in the dtype of the products
+packed weights   a copy of bfloat16 weights during generation, in the matmul dtype
 activations      `plan.activations`
-KV cache         layers × 2 × slots × (prompt + response) × key-value features × 2 or 4, the itemsize of the products
+KV cache         layers × 2 × slots × (prompt + response) × key-value features × 2 or 4, the itemsize of the matmul
+dtype
 allocator        on a CPU, freed memory that the C library keeps (`HEAP_SHARE`)
 """
 
@@ -43,7 +44,7 @@ CUDA_CONTEXT = 0.65e9
 
 @dataclass(frozen=True)
 class Phase:
-    """Hold the predicted bytes of one phase of a stage by kind."""
+    """The predicted bytes of one phase of a stage by kind."""
 
     stage: str
     name: str
@@ -62,27 +63,27 @@ def phases(job: Job | ResponsesJob, process: float) -> list[Phase]:
     stays = {"process": process, "weights": _weights(job), "trained": 4.0 * job.trained_parameters}
     if isinstance(job.config.training, PPOTraining):
         return _ppo(job, stays)
-    found = [
+    planned = [
         Phase(job.name, "load", {"process": process, "weights": _weights_while_loading(job)}),
         Phase(job.name, "learn", _learn(job, stays, supervised_micro_batches(job))),
     ]
     if job.rows.held_out:
         after = stays | {"optimiser state": _optimiser_state(job)}
         groups = supervised_micro_batches(job)
-        found.append(
+        planned.append(
             Phase(job.name, "evaluate", _no_grad(job.pass_memory, after, groups, head=_has_head(job)))
         )
     if groups := card_micro_batches(job):
         after = stays | {"optimiser state": _optimiser_state(job)}
-        found.append(Phase(job.name, "card", _no_grad(job.pass_memory, after, groups, head=False)))
+        planned.append(Phase(job.name, "card", _no_grad(job.pass_memory, after, groups, head=False)))
     merging = stays | {"optimiser state": _optimiser_state(job)}
     if isinstance(job.config.training, SupervisedTraining) and job.config.lora:
         # The base is converted to float32 for the merge. The C library has not returned the memory that learning freed.
         merging["weights"] = 4.0 * job.shape.parameters
-        learn = found[1].parts
+        learn = planned[1].parts
         merging |= {"freed by learning": learn["activations"] + learn["allocator"]} if job.on_cpu else {}
-    found.append(Phase(job.name, "save", merging))
-    return found
+    planned.append(Phase(job.name, "save", merging))
+    return planned
 
 
 def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
@@ -111,7 +112,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     )
     generate |= _with_allocator(job.on_cpu, prefill)
     groups = rollout_micro_batches(job)
-    found = [
+    planned = [
         Phase(job.name, "load", {"process": stays["process"], "weights": _weights_while_loading(job)}),
         Phase(job.name, "generate", generate),
     ]
@@ -121,13 +122,13 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
             job.pass_memory, shape=max((s.shape for s in job.scorers), key=lambda s: s.parameters)
         )
         scored_groups = rollout_micro_batches(job, 2)
-        found.append(Phase(job.name, "score", _no_grad(scored, after, scored_groups, head=False)))
-    found.append(Phase(job.name, "evaluate", _no_grad(job.pass_memory, after, groups, head=True)))
-    found.append(
+        planned.append(Phase(job.name, "score", _no_grad(scored, after, scored_groups, head=False)))
+    planned.append(Phase(job.name, "evaluate", _no_grad(job.pass_memory, after, groups, head=True)))
+    planned.append(
         Phase(job.name, "learn", _learn(job, learning, rollout_micro_batches(job, 1, settings.minibatches)))
     )
-    found.append(Phase(job.name, "save", after))
-    return found
+    planned.append(Phase(job.name, "save", after))
+    return planned
 
 
 def _responses(job: ResponsesJob, process: float) -> list[Phase]:
@@ -141,7 +142,7 @@ def _responses(job: ResponsesJob, process: float) -> list[Phase]:
     model_pass = PassMemory(job.shape, itemsize, job.lora.rank if job.lora else 0, on_cpu=job.on_cpu)
     prompt = max(job.rows.lengths)
     longest = prompt + job.max_gen_len
-    found = []
+    planned = []
     if job.generated:
         slots = concurrent_responses(job)
         generate = stays | {
@@ -150,11 +151,11 @@ def _responses(job: ResponsesJob, process: float) -> list[Phase]:
             "logits": decode_logits_bytes(job.shape, slots, itemsize),
         }
         prefill = model_pass.workspace(_prefill_rows(slots, prompt), prompt)
-        found.append(Phase(job.name, "generate", generate | _with_allocator(job.on_cpu, prefill)))
+        planned.append(Phase(job.name, "generate", generate | _with_allocator(job.on_cpu, prefill)))
     if job.scored:
         groups: list[MicroBatch] = [(max(SCORING_MICRO_BATCH // longest, 1), longest)]
-        found.append(Phase(job.name, "score", _no_grad(model_pass, stays, groups, head=False)))
-    return found
+        planned.append(Phase(job.name, "score", _no_grad(model_pass, stays, groups, head=False)))
+    return planned
 
 
 def concurrent_responses(job: Job | ResponsesJob) -> int:
@@ -180,7 +181,7 @@ def _dtype(job: Job | ResponsesJob) -> WeightDtypeName:
     return job.dtype if isinstance(job, ResponsesJob) else job.config.dtype
 
 
-# -- allocated all the time -------------------------------------------------------------------------------------
+# -- always allocated ------------------------------------------------------------------------------------------
 
 
 def _weights(job: Job) -> float:
@@ -214,10 +215,10 @@ def _optimiser_state(job: Job) -> float:
     kind = job.config.training.optimizer
     if kind == "adamw_cpu_offload" and not job.on_cpu:
         return 0.0
-    each = 2.03 if kind == "adamw_8bit" else 8.0
+    bytes_per_parameter = 2.03 if kind == "adamw_8bit" else 8.0
     training = job.config.training
     critic = isinstance(training, PPOTraining) and training.ppo.critic != "shared"
-    return each * job.trained_parameters * (2 if critic else 1)
+    return bytes_per_parameter * job.trained_parameters * (2 if critic else 1)
 
 
 # -- allocated in a phase ----------------------------------------------------------------------------
@@ -234,14 +235,14 @@ def _learn(job: Job, stays: dict[str, float], groups: list[MicroBatch]) -> dict[
 
     def alive(group: MicroBatch) -> float:
         rows, longest = group
-        kept = model_pass.saved(rows, longest) * (2 if two_forwards else 1)
+        saved = model_pass.saved(rows, longest) * (2 if two_forwards else 1)
         head = (
             model_pass.unembedding(rows * longest, weight_trains=job.config.lora is None)
             if _has_head(job)
             else 0.0
         )
         return (
-            kept + model_pass.weight_casts() + max(model_pass.workspace(rows, longest, backward=True), head)
+            saved + model_pass.weight_casts() + max(model_pass.workspace(rows, longest, backward=True), head)
         )
 
     trained = 4.0 * job.trained_parameters * (2 if critic else 1)

@@ -28,7 +28,7 @@ LONGEST_TIMED = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold the plan of a run or a pipeline."""
+    """The plan of a run or a pipeline."""
 
     config: str
     device: str
@@ -80,7 +80,7 @@ def make_plan(
 
     Raises UserError if a model's settings cannot be found.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     kind = (device or config.device).partition(":")[0]
     if kind not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {kind!r}", where="--device", fix="use cpu or cuda")
@@ -89,11 +89,11 @@ def make_plan(
     planned = list(jobs(config, on_cpu=kind == "cpu"))
     if not planned:
         raise UserError(
-            "no stage trains, generates or scores what a stage generates",
+            "no stage trains, generates, or scores generated responses",
             where=name,
             fix="name a pipeline with a training run, an evaluation or a stage of type generate",
         )
-    # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
+    # Measured now: as in training, only Python, libraries, tokenizer and rows are loaded.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
     fitted = [fit(job, process, memory) for job in planned] if memory is not None else []
     if all(f.fits for f in fitted):
@@ -120,7 +120,7 @@ def make_plan(
         advice=_advice(fitted, _keys(config)),
         price=price,
         notes=tuple(notes),
-        planning_seconds=time.perf_counter() - began,
+        planning_seconds=time.perf_counter() - start,
     )
 
 
@@ -129,7 +129,7 @@ def _durations(
 ) -> tuple[Duration, ...]:
     """Predict the duration of every stage. Stages with similar row lengths share a measurement."""
     say("timing a few layers on this machine …")
-    measured: dict[tuple[object, ...], Timings] = {}
+    timings_by_key: dict[tuple[object, ...], Timings] = {}
     durations = []
     for job in planned:
         lora = job.lora if isinstance(job, ResponsesJob) else job.config.lora
@@ -141,13 +141,13 @@ def _durations(
         budget = job.budget if isinstance(job, Job) else SCORING_MICRO_BATCH
         slots = concurrent_responses(job)
         key = (job.model.name, tokens, budget, slots, bool(lora), checkpointing)
-        if key not in measured:
-            measured[key] = measure_timings(
+        if key not in timings_by_key:
+            timings_by_key[key] = measure_timings(
                 job.model.config, job.shape, lora or _timed_lora(job),
                 compute_dtype(WEIGHT_DTYPES[dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
-        durations.append(duration(job, measured[key]))
+        durations.append(duration(job, timings_by_key[key]))
     return tuple(durations)
 
 

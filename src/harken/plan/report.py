@@ -20,12 +20,12 @@ SMALL = 0.02
 
 def parse_memory(text: str) -> float:
     """Parse ``12GB``, ``16 GiB`` or ``800MB`` to bytes. Raises UserError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
-    if not found or float(found[1]) == 0:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) == 0:
         raise UserError(
             f"{text!r} is not a memory size", where="--memory", fix="write for example 12GB or 16GiB"
         )
-    return float(found[1]) * UNITS[found[2].upper()]
+    return float(match[1]) * UNITS[match[2].upper()]
 
 
 def lines(plan: Plan) -> list[str]:
@@ -124,8 +124,8 @@ def to_dict(plan: Plan) -> dict[str, Any]:
 
 def _parts(phase: Phase) -> str:
     sizes = sorted(phase.parts.items(), key=lambda part: -part[1])
-    named = [f"{name} {_size(size)}" for name, size in sizes if size >= SMALL * phase.total]
-    return ", ".join(named)
+    parts = [f"{name} {_size(size)}" for name, size in sizes if size >= SMALL * phase.total]
+    return ", ".join(parts)
 
 
 def _duration(duration: Duration) -> list[tuple[str, str, str, str, str]]:

@@ -27,12 +27,12 @@ SCORING_MICRO_BATCH = 4096
 
 @dataclass(frozen=True)
 class ResponsesJob:
-    """Describe a stage of responses: an evaluation generates and scores, `generate` and `score` do one of both."""
+    """Describe a stage that generates responses (`generate`), scores them (`score`), or does both (an evaluation)."""
 
     name: str
     dtype: WeightDtypeName
     model: ModelInfo
-    """Of the last policy that a stage trains; the others are taken to be like it."""
+    """Model of the last policy that a stage trains; the others are assumed to be like it."""
     shape: ModelShape
     rows: PlannedRows
     """The prompts."""
@@ -49,21 +49,31 @@ def responses_jobs(
     stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig, *, on_cpu: bool
 ) -> Iterator[ResponsesJob]:
     """Yield the job of a stage; nothing if it neither generates nor scores what an earlier stage generates."""
-    own = stage.config
-    if isinstance(own, EvaluationConfig):
-        models = {name: one.model_name for name, one in own.policies.items() if one.model_name is not None}
-        of = {name: one.best_of or own.samples or 1 for name, one in own.policies.items()}
-        counts = [of[name] for name in models]
-        yield from _job(stage, stages, config, models, own.prompt_data, on_cpu, counts, sum(of.values()))
-    elif isinstance(own, GenerationConfig):
-        models = {name: one.model_name for name, one in own.policies.items()}
-        counts = [own.samples for _ in models]
-        yield from _job(stage, stages, config, models, own.data, on_cpu, counts, 0)
-    elif isinstance(own, ScoringConfig):
-        source = next((one for one in stages if str(one.output) == own.responses), None)
-        for found in responses_jobs(source, stages, config, on_cpu=on_cpu) if source else ():
-            count = sum(found.generated) or found.scored
-            yield replace(found, name=stage.name, dtype=own.dtype, generated=(), scored=count)
+    settings = stage.config
+    if isinstance(settings, EvaluationConfig):
+        models = {
+            name: policy.model_name
+            for name, policy in settings.policies.items()
+            if policy.model_name is not None
+        }
+        samples = {
+            name: policy.best_of or settings.samples or 1 for name, policy in settings.policies.items()
+        }
+        counts = [samples[name] for name in models]
+        yield from _job(
+            stage, stages, config, models, settings.prompt_data, on_cpu, counts, sum(samples.values())
+        )
+    elif isinstance(settings, GenerationConfig):
+        models = {name: policy.model_name for name, policy in settings.policies.items()}
+        counts = [settings.samples for _ in models]
+        yield from _job(stage, stages, config, models, settings.data, on_cpu, counts, 0)
+    elif isinstance(settings, ScoringConfig):
+        source = next(
+            (candidate for candidate in stages if str(candidate.output) == settings.responses), None
+        )
+        for job in responses_jobs(source, stages, config, on_cpu=on_cpu) if source else ():
+            count = sum(job.generated) or job.scored
+            yield replace(job, name=stage.name, dtype=settings.dtype, generated=(), scored=count)
 
 
 def _job(
@@ -77,19 +87,28 @@ def _job(
     scored: int,
 ) -> Iterator[ResponsesJob]:
     """Yield the job, planned with the last policy that a stage trains; nothing if no policy generates."""
-    own = stage.config
-    assert isinstance(own, EvaluationConfig | GenerationConfig)
+    settings = stage.config
+    assert isinstance(settings, EvaluationConfig | GenerationConfig)
     if not models or data is None:
         return
     makers = [find_stage(stages, name) for name in stage.policies.values() if name != MODEL]
-    trained = [(one, one.config) for one in makers if isinstance(one.config, RunConfig)]
-    found = first_model(trained[-1][0], stages, config) if trained else find_model([*models.values()][-1])
+    trained = [(maker, maker.config) for maker in makers if isinstance(maker.config, RunConfig)]
+    model = first_model(trained[-1][0], stages, config) if trained else find_model([*models.values()][-1])
     lora = trained[-1][1].lora if trained else None
-    packs = on_cpu and attention.is_full_attention(found.config)
-    rows = plan_rows("ppo", data, found.source, own.seed, packs=packs)
-    shape = shape_of(found.config, lora)
+    packs = on_cpu and attention.is_full_attention(model.config)
+    rows = plan_rows("ppo", data, model.source, settings.seed, packs=packs)
+    shape = shape_of(model.config, lora)
     yield ResponsesJob(
-        stage.name, own.dtype, found, shape, rows, lora, on_cpu, own.max_gen_len, tuple(generated), scored
+        stage.name,
+        settings.dtype,
+        model,
+        shape,
+        rows,
+        lora,
+        on_cpu,
+        settings.max_gen_len,
+        tuple(generated),
+        scored,
     )
 
 

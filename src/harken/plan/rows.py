@@ -27,7 +27,7 @@ SAMPLED_BATCHES = 32
 
 @dataclass(frozen=True)
 class PlannedRows:
-    """Hold a sample of rows as tokens, and the total number of rows."""
+    """A sample of rows as tokens, and the total number of rows."""
 
     items: tuple[Item, ...]
     """Tokens: both sides of a pair, only the prompt for PPO. Rows of zeros if the data cannot be read."""
@@ -57,10 +57,10 @@ class PlannedRows:
         items = self.items
         size = min(size, self.train or size)
         batches = []
-        for number in range(SAMPLED_BATCHES):
+        for index in range(SAMPLED_BATCHES):
             order: list[int] = []
             while len(order) < size:
-                order += permutation(len(items), self.seed, "plan", number, len(order))
+                order += permutation(len(items), self.seed, "plan", index, len(order))
             batches.append([items[i] for i in order[:size]])
         return batches
 
@@ -79,15 +79,15 @@ class PlannedRows:
         sides = len(items[0])
         longest_of = [max(len(row) for row in item) for item in items]
         if self.lengths_known and self.packs:
-            made = [[items[i] for i in group] for group in packing.packed_micro_batches(items, tokens)]
-            return [self._packed([row for item in group for row in item]) for group in made]
+            groups = [[items[i] for i in group] for group in packing.packed_micro_batches(items, tokens)]
+            return [self._packed([row for item in group for row in item]) for group in groups]
         if self.lengths_known:
             padded = micro_batches(longest_of, max(tokens // sides, 1))
             return [(sides * len(group), max(longest_of[i] for i in group)) for group in padded]
-        longest, left = max(longest_of), float(sides * len(items))
-        size = min(max(tokens / longest, sides), left)
-        full, rest = divmod(left, size)
-        return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
+        longest, rows = max(longest_of), float(sides * len(items))
+        size = min(max(tokens / longest, sides), rows)
+        full, partial = divmod(rows, size)
+        return [(size, longest)] * int(full) + ([(partial, longest)] if partial else [])
 
     def prefill_tokens(self, prompts: int, at_once: int) -> float:
         """Count the tokens of prefilling `prompts` prompts, `at_once` at a time."""
@@ -128,8 +128,8 @@ def plan_rows(
     )
 
 
-def _rows_of_max_length(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
-    note = f"every row is assumed to have {data.max_length} tokens ({why})"
+def _rows_of_max_length(kind: str, data: DataConfig, seed: int, reason: str) -> PlannedRows:
+    note = f"every row is assumed to have {data.max_length} tokens ({reason})"
     item = ([0] * data.max_length,) * (2 if kind in ("reward", "dpo") else 1)
     return PlannedRows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
 

@@ -19,7 +19,7 @@ from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Hold the sizes that determine memory and arithmetic."""
+    """The sizes that determine memory and arithmetic."""
 
     parameters: int
     """Number of all parameters; tied ones count once."""
@@ -49,13 +49,15 @@ class ModelShape:
         itemsize = compute_dtype(weight_dtype).itemsize
         if not isinstance(weight_dtype, Quantised):
             return float(itemsize * self.parameters)
-        each = 1.0 if weight_dtype.kind == "int8" else 0.5 + 1 / 64
-        return each * self.linear_parameters + itemsize * (self.parameters - self.linear_parameters)
+        bytes_per_weight = 1.0 if weight_dtype.kind == "int8" else 0.5 + 1 / 64
+        return bytes_per_weight * self.linear_parameters + itemsize * (
+            self.parameters - self.linear_parameters
+        )
 
     def lora_parameters(self, rank: int) -> int:
         """Number of parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] per matrix."""
-        each = sum(inputs + outputs for inputs, outputs in self.projections)
-        return rank * (each + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
+        per_rank = sum(inputs + outputs for inputs, outputs in self.projections)
+        return rank * (per_rank + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
 
 
 def shape_of(
@@ -103,14 +105,14 @@ def _targets(model: nn.Module, lora: LoraSettings | None) -> Targets:
 
 
 def _projections(model: nn.Module, targets: Targets) -> tuple[tuple[int, int], ...]:
-    found = []
+    projections = []
     for name, module in model.named_modules():
         weight: Any = getattr(module, "weight", None)
         if targets.cover_module(name) and weight is not None and weight.dim() == 2:
             # A linear layer's weight is [outputs, inputs], a GPT-2 Conv1D's [inputs, outputs].
             outputs, inputs = weight.shape if isinstance(module, nn.Linear) else reversed(weight.shape)
-            found.append((int(inputs), int(outputs)))
-    return tuple(found)
+            projections.append((int(inputs), int(outputs)))
+    return tuple(projections)
 
 
 def _experts(model: nn.Module, targets: Targets) -> tuple[tuple[int, int, int], ...]:
