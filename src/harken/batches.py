@@ -23,7 +23,7 @@ Item = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Hold right-padded token ids. `response_mask` marks the tokens that the loss is computed on."""
+    """Right-padded token ids. `response_mask` marks the tokens that the loss is computed on."""
 
     tokens: Int[Tensor, "batch time"]
     attention_mask: Bool[Tensor, "batch time"]
@@ -52,7 +52,7 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class PolicyOutputs:
-    """Hold per-token outputs of a policy (and critic). Undefined where `response_mask` is False.
+    """Per-token outputs of a policy (and critic). Undefined where `response_mask` is False.
 
     `final_values` is V after the last token of the row: the bootstrap value of a truncated response.
     """
@@ -102,7 +102,7 @@ def last_states(hidden: Float[Tensor, "batch time width"], batch: TokenBatch) ->
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Row numbers grouped so that rows × longest row ≤ `token_budget` (one row always fits), similar lengths together.
+    """Group row numbers so that rows × longest row ≤ `token_budget` (one row always fits), similar lengths together.
 
     Padding is small because rows are sorted by length first; every row is in exactly one group.
     """

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 MAX_CAUSE_LENGTH = 500
-"""Characters. A longer message is shortened in the middle: its beginning says what failed, its end often why."""
+"""Maximum characters. A longer message is shortened in the middle, since its end often has the cause."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Define the records that are stored on disk, as frozen dataclasses. No torch and no I/O.
+"""Define the records that are stored on disk, as frozen dataclasses.
 
 Prompt → Rollout → ScoredRollout          written by PPO and evaluation
 Demonstration, Preference, TokenPair      read by supervised and reward-model training
@@ -18,7 +18,7 @@ StopReason = Literal["end_of_turn", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold one turn of a conversation.
+    """One turn of a conversation.
 
     `extra` is a JSON object of further keys for the chat template (tool_calls, tool_call_id, name,
     reasoning_content), "" for none.
@@ -46,7 +46,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Hold a conversation to respond to: its last message is from a user or a tool.
+    """A conversation to respond to: its last message is from a user or a tool.
 
     `id` is stable across runs (a hash of the messages unless the data names one). `details` holds further
     fields of the row for judges and reports, for example the demo's keywords.
@@ -63,10 +63,10 @@ class Prompt:
 
     def __repr__(self) -> str:
         """Leave out empty `tools`, as Message leaves out `extra`."""
-        shown = [
+        parts = [
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "tools" or self.tools
         ]
-        return f"Prompt({', '.join(shown)})"
+        return f"Prompt({', '.join(parts)})"
 
     @property
     def last_user_message(self) -> str:
@@ -76,7 +76,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Hold a prompt with its target response. `prompt.messages` is empty for plain text.
+    """A prompt with its target response. `prompt.messages` is empty for plain text.
 
     `desirable` is the response's thumb, up or down; None where rows have no thumbs.
     """
@@ -88,12 +88,12 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Hold two responses to one prompt. `label` is the probability that `chosen` is the better one.
+    """Two responses to one prompt. `label` is the probability that `chosen` is the better one.
 
     1.0 is a plain preference, 0.5 a tie, anything between a soft label. `strength` is how much
     better `chosen` is (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin. `written_by` names the
-    models that wrote `chosen` and `rejected`, and `rater` who judged them, "" where the row does not say.
-    `chosen_first`: whether `chosen` was the first response of the row; None where the order means nothing.
+    models that wrote `chosen` and `rejected`, and `rater` who judged them, "" if unknown.
+    `chosen_first`: whether `chosen` was the first response of the row; None if the order carries no information.
     """
 
     prompt: Prompt
@@ -110,7 +110,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """Hold a preference as token ids: prompt and response of each side."""
+    """A preference as token ids: prompt and response of each side."""
 
     id: str
     chosen_tokens: tuple[int, ...]
@@ -119,13 +119,13 @@ class TokenPair:
     strength: float = 1.0
     domain: str = ""
     prompt_length: int | None = field(default=None, repr=False)
-    """Tokens of the prompt on both sides; None where the row does not say (`data.token_pairs.prompt_length`)."""
+    """Tokens of the prompt on both sides; None if the row does not record it (`data.token_pairs.prompt_length`)."""
     language: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDemonstration:
-    """Hold a demonstration as token ids. `response_mask[t]` is True where the loss is computed on token t."""
+    """A demonstration as token ids. `response_mask[t]` is True where the loss is computed on token t."""
 
     id: str
     tokens: tuple[int, ...]
@@ -138,7 +138,7 @@ class TokenDemonstration:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Hold one sampled response. `sampler_logprobs` are the sampler's own, in nats, one per response token."""
+    """One sampled response. `sampler_logprobs` are those of the sampler, in nats, one per response token."""
 
     prompt: Prompt
     sample: int
@@ -160,7 +160,7 @@ REWARD_MODEL = "reward_model"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Hold one component of a reward. `value` is None when its source could not score; it is never NaN."""
+    """One component of a reward. `value` is None when its source could not score; it is never NaN."""
 
     source: str
     value: float | None
@@ -173,7 +173,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRollout:
-    """Hold a rollout with all components of its reward."""
+    """A rollout with all components of its reward."""
 
     rollout: Rollout
     scores: tuple[Score, ...]

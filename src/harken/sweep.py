@@ -33,7 +33,7 @@ from harken.train.launch import train
 MAX_RUNS = 50
 """Larger grids need --yes, because they are probably a mistake."""
 MAX_VALUE_NAME = 40
-"""Largest number of characters of one value in a folder name."""
+"""Maximum number of characters of one value in a folder name."""
 CHANGES_REWARD = (
     *("training.reward", "data.", "training.ppo.score_clip", "training.ppo.truncated"),
     *("training.ppo.missing_eos", "training.ppo.length_penalty", "training.ppo.repetition_penalty"),
@@ -46,7 +46,7 @@ CHANGES_KL = ("training.ppo.reference", "training.ppo.temperature", "model_name"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """Hold one run of the grid. `keys` maps short names of the swept settings to their values as written."""
+    """One run of the grid. `keys` maps short names of the swept settings to their values as written."""
 
     folder: Path
     keys: dict[str, str]
@@ -90,22 +90,22 @@ def sweep(
         )
     say(announcement(runs, None if source is None else ppo_stage(name, source, stage).root))
     notes = cautions([parse_axis(text)[0] for text in over])
-    about = {
+    settings = {
         "config": name,
         "from": source and str(source),
         "over": dict(map(parse_axis, over)),
         "set": [*overrides],
     }
     outcomes: list[RunSummary] = []
-    for number, run in enumerate(runs, start=1):
-        say(f"\n== {number}/{len(runs)} {run.folder.name}")
+    for count, run in enumerate(runs, start=1):
+        say(f"\n== {count}/{len(runs)} {run.folder.name}")
         outcomes.append(_train(run))
-        _write_results(output, about | {"notes": notes}, runs[:number], outcomes)
-    failed = [one for one in outcomes if one.state == "failed"]
+        _write_results(output, settings | {"notes": notes}, runs[:count], outcomes)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     show(run_summary.format_run_groups(_outcomes_by_settings(runs, outcomes)))
-    for run, one in zip(runs, outcomes, strict=True):
-        if one.state != "completed":
-            show(f"{one.state}: {run.folder.name}: {one.why}")
+    for run, outcome in zip(runs, outcomes, strict=True):
+        if outcome.state != "completed":
+            show(f"{outcome.state}: {run.folder.name}: {outcome.why}")
     for note in notes:
         show(note)
     show(f"\nfigures   {output / 'sweep.json'}")
@@ -127,7 +127,7 @@ def plan_runs(
 
     `over` has items ``key=value,value`` with keys of a PPO run; `overrides` apply to every run. `name` is a PPO run, or
     with `source` a pipeline whose PPO stage starts from the models of that finished pipeline; `stage` names the stage
-    where it has several. `seeds` is ``839,840``; by default the configuration's seed. Raises UserError for invalid or
+    if it has several. `seeds` is ``839,840``; by default the configuration's seed. Raises UserError for invalid or
     duplicate runs.
     """
     axes = [parse_axis(text) for text in over]
@@ -136,12 +136,12 @@ def plan_runs(
             "nothing to sweep",
             fix="name a setting and its values, as in --over training.ppo.kl_coef=0.01,0.1,1",
         )
-    if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
-        fix = "give seeds as --seeds 839,840" if "seed" in taken else "give all its values in one --over"
-        raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
+    if repeated := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
+        fix = "give seeds as --seeds 839,840" if "seed" in repeated else "give all its values in one --over"
+        raise UserError("this key cannot be swept twice", where=f"--over {repeated.pop()}=…", fix=fix)
     load = _loader(name, source, stage)
     runs: list[PlannedRun] = []
-    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for chosen in product(*([(key, value) for value in values] for key, values in axes)):
         for seed in [None] if seeds is None else _seeds(seeds):
             settings = [f"{key}={value}" for key, value in chosen]
@@ -153,13 +153,13 @@ def plan_runs(
             keys = {_short(key): value for key, value in chosen}
             folder = output / folder_name(keys, config.seed)
             content = config_sha256(config.model_dump(mode="json", exclude={"output_dir"}))
-            if content in seen:
+            if content in folders:
                 raise UserError(
-                    f"{seen[content]} and {folder.name} are the same run",
+                    f"{folders[content]} and {folder.name} are the same run",
                     where="--over",
                     fix="remove one of them",
                 )
-            seen[content] = folder.name
+            folders[content] = folder.name
             config = config.model_copy(update={"output_dir": str(folder)})
             runs.append(PlannedRun(folder, keys, config.seed, config))
     return runs
@@ -170,9 +170,9 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
 
     Raises UserError for any other form, and for an empty value.
     """
-    key, _, written = text.partition("=")
+    key, _, values_text = text.partition("=")
     values, depth = [""], 0
-    for letter in written:
+    for letter in values_text:
         depth += (letter in "[{") - (letter in "]}")
         if letter == "," and depth == 0:
             values.append("")
@@ -192,29 +192,29 @@ def folder_name(keys: dict[str, str], seed: int) -> str:
     """Return a name like ``kl_coef=0.1_seed=839``, the same in every grid. Values that do not fit are hashed."""
 
     def safe(value: str) -> str:
-        plain = re.sub(r"[^\w.+-]+", "-", value)
-        if plain == value and len(value) <= MAX_VALUE_NAME:
+        cleaned = re.sub(r"[^\w.+-]+", "-", value)
+        if cleaned == value and len(value) <= MAX_VALUE_NAME:
             return value
-        return f"{plain[:MAX_VALUE_NAME]}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+        return f"{cleaned[:MAX_VALUE_NAME]}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
 
     parts = [f"{re.sub(r'[^a-z0-9_.]+', '-', key)}={safe(value)}" for key, value in keys.items()]
     return "_".join([*parts, f"seed={seed}"])
 
 
 def announcement(runs: Sequence[PlannedRun], stage: Path | None) -> str:
-    """Say how many runs there are and how many are finished, and estimate the time of the rest from recorded runs.
+    """Report how many runs there are and how many are finished; estimate the time of the rest from recorded runs.
 
     `stage` is the folder of the pipeline's own stage.
     """
-    rest = [run for run in runs if not run.finished]
-    text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
+    pending = [run for run in runs if not run.finished]
+    text = f"sweep: {len(runs)} runs, {len(runs) - len(pending)} of them finished"
     timed = [run.folder for run in runs] + ([stage] if stage else [])
     lines = ((folder, run_summary.read_metrics(RunFolder(folder))) for folder in timed)
     folder, metrics = next(((f, m) for f, m in lines if m), (None, []))
-    if folder is None or not rest:
+    if folder is None or not pending:
         return text
     seconds = median(line["seconds"] for line in metrics)
-    updates = [_updates(run.config) for run in rest]
+    updates = [_updates(run.config) for run in pending]
     return (
         f"{text}. An update took {seconds:.1f} s in {folder}: about {_time(seconds * median(updates))} per run, "
         f"{_time(seconds * sum(updates))} in total"
@@ -238,7 +238,9 @@ def _loader(name: str, source: Path | None, stage: str | None) -> Callable[[list
     if source is None:
         if stage is not None:
             raise UserError(
-                "a stage is that of a pipeline", where=f"--stage {stage}", fix="add --from and its folder"
+                "--stage names a stage of a pipeline",
+                where=f"--stage {stage}",
+                fix="add --from and its folder",
             )
         return lambda overrides: _load_run(name, overrides)
     config = ppo_stage(name, source, stage).config
@@ -251,27 +253,29 @@ def _loader(name: str, source: Path | None, stage: str | None) -> Callable[[list
     return load
 
 
-def ppo_stage(name: str, source: Path, wanted: str | None = None) -> PipelineStage:
+def ppo_stage(name: str, source: Path, stage_name: str | None = None) -> PipelineStage:
     """Return the PPO stage of the pipeline `name` on the models of the finished pipeline in `source`.
 
-    Raises UserError if it has no such stage, has several and none is `wanted`, or the models are missing.
+    Raises UserError if it has no such stage, has several and none is called `stage_name`, or the models are missing.
     """
     stages = resolve_stages(config_files.load_pipeline(name, []), source)
-    candidates = [one for one in stages if one.type == "ppo" and wanted in (None, one.name)]
-    names = ", ".join(one.name for one in stages if one.type == "ppo")
+    candidates = [stage for stage in stages if stage.type == "ppo" and stage_name in (None, stage.name)]
+    names = ", ".join(stage.name for stage in stages if stage.type == "ppo")
     if len(candidates) != 1:
-        what = f"no PPO stage is called {wanted}" if wanted else f"{len(candidates)} PPO stages: {names}"
+        problem = (
+            f"no PPO stage is called {stage_name}" if stage_name else f"{len(candidates)} PPO stages: {names}"
+        )
         fix = f"choose one with --stage: {names}" if names else "name a pipeline that has a PPO stage"
-        raise UserError(what if names else "there is no PPO stage", where=name, fix=fix)
-    (found,) = candidates
-    for one in stages:
-        if one.name in found.uses and not one.finished:
+        raise UserError(problem if names else "there is no PPO stage", where=name, fix=fix)
+    (ppo,) = candidates
+    for stage in stages:
+        if stage.name in ppo.uses and not stage.finished:
             raise UserError(
                 "not a finished pipeline",
                 where=f"--from {source}",
-                fix=f"finish it first: {one.output} is missing",
+                fix=f"finish it first: {stage.output} is missing",
             )
-    return found
+    return ppo
 
 
 def _load_run(name: str, overrides: list[str]) -> RunConfig:
@@ -315,14 +319,14 @@ def _train(run: PlannedRun) -> RunSummary:
         train(run.config, run.folder)
         return run_summary.summarize_run(RunFolder(run.folder))
     except UserError as error:
-        why = str(error)
+        reason = str(error)
     except Exception as error:  # noqa: BLE001  reported below and in the exit code; the other runs still train
         traceback.print_exc()
-        why = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
     finally:
-        gc.collect()  # models have reference cycles: without this, two runs' models would be in memory
-    say(f"failed: {run.folder.name}: {why}")
-    return RunSummary("failed", why, 0, {})
+        gc.collect()  # models have reference cycles: without this, the models of two runs would be in memory
+    say(f"failed: {run.folder.name}: {reason}")
+    return RunSummary("failed", reason, 0, {})
 
 
 def _outcomes_by_settings(
@@ -330,20 +334,21 @@ def _outcomes_by_settings(
 ) -> list[tuple[dict[str, str], list[RunSummary]]]:
     """Group the outcomes that did not fail by settings, over all seeds."""
     groups: dict[tuple[str, ...], tuple[dict[str, str], list[RunSummary]]] = {}
-    for run, one in zip(runs, outcomes, strict=True):
+    for run, outcome in zip(runs, outcomes, strict=True):
         group = groups.setdefault(tuple(run.keys.values()), (run.keys, []))
-        if one.state != "failed":
-            group[1].append(one)
+        if outcome.state != "failed":
+            group[1].append(outcome)
     return list(groups.values())
 
 
 def _write_results(
-    output: Path, about: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
+    output: Path, settings: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
 ) -> None:
     """Write sweep.json and frontier.html for the runs so far."""
     pairs = list(zip(runs, outcomes, strict=True))
     rows = [
-        {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(one)} for run, one in pairs
+        {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(outcome)}
+        for run, outcome in pairs
     ]
     averages = [
         {
@@ -352,9 +357,9 @@ def _write_results(
         }
         for keys, group in _outcomes_by_settings(runs, outcomes)
     ]
-    atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})
+    atomic.write_json(output / "sweep.json", settings | {"runs": rows, "means": averages})
     panels = []
-    names = {name for one in outcomes for name in one.figures}
+    names = {name for outcome in outcomes for name in outcome.figures}
     judges = sorted(name for name in names if name.startswith(run_summary.JUDGE_PREFIX))
     for name, title, caption in (
         (
@@ -366,16 +371,21 @@ def _write_results(
         *((name, name.removeprefix(run_summary.JUDGE_PREFIX), JUDGE_CAPTION) for name in judges),
     ):
         points = [
-            Point(run.group, f"{run.group}, seed {run.seed}", one.figures[run_summary.KL], one.figures[name])
-            for run, one in pairs
-            if {name, run_summary.KL} <= one.figures.keys()
+            Point(
+                run.group,
+                f"{run.group}, seed {run.seed}",
+                outcome.figures[run_summary.KL],
+                outcome.figures[name],
+            )
+            for run, outcome in pairs
+            if {name, run_summary.KL} <= outcome.figures.keys()
         ]
         if points:
             panels.append(Panel(title, caption, tuple(points)))
     if panels:
-        title = f"{Path(about['config']).stem}: reward against KL"
+        title = f"{Path(settings['config']).stem}: reward against KL"
         write_frontier(
-            output / "frontier.html", title=title, notes=[FRONTIER_NOTE, *about["notes"]], panels=panels
+            output / "frontier.html", title=title, notes=[FRONTIER_NOTE, *settings["notes"]], panels=panels
         )
 
 

@@ -213,13 +213,13 @@ EVALUATION = {"type": "evaluation", "policies": {"a": "@model"}, "judges": ["int
          "stages.ppo.training.reward_model.checkpoint_path: @sft is a policy, and a reward model is needed"),
         ({"sft": SFT, "again": SFT | {"data": {"path": "@sft"}}}, "@sft is a policy, and a table is needed"),
         ({"rm": RM, "eval": EVALUATION | {"policies": {"a": "@rm"}}}, "a policy or a table is needed"),
-        ({"sft": SFT, "rm": RM | {"model_name": "@previous"}}, "@previous stands only in a group"),
+        ({"sft": SFT, "rm": RM | {"model_name": "@previous"}}, "@previous is allowed only in a group"),
         ({"sft": {"data": ROWS}}, "stages.sft.type: this key is required. Fix: write type: and one of sft, "),
         ({"sft": SFT | {"type": "stf"}}, "no type of stage is called 'stf'. Fix: write sft"),
         ({"rm": RM | {"type": "rm"}}, "no type of stage is called 'rm'. Fix: write reward"),
         ({"sft": SFT | {"training": {"type": "ppo"}}}, "expected sft, given ppo. Fix: remove it"),
-        ({"model": SFT}, "'model' is no name for a stage"),
-        ({"two words": SFT}, "'two words' is no name for a stage"),
+        ({"model": SFT}, "'model' is not a name for a stage"),
+        ({"two words": SFT}, "'two words' is not a name for a stage"),
         ({"report": {"type": "report"}, "sft": SFT}, "the report is not the last stage. Fix: move it"),
         ({"report": {"type": "report", "title": "x"}}, "stages.report.title: unknown key"),
         ({"sft": SFT | {"gate": {"accuracy": 0.5}}}, "stages.sft.gate: unknown key"),
@@ -269,7 +269,7 @@ def test_stages_at_the_top_level_are_refused_with_the_new_form(tmp_path: Path) -
     path.write_text(FLAT)
     with pytest.raises(UserError) as caught:
         config_files.load_run_or_pipeline(str(path), [])
-    assert f"{path}:3: sft: sft, reward, ppo, evaluation cannot stand at the top level" in str(caught.value)
+    assert f"{path}:3: sft: sft, reward, ppo, evaluation cannot be at the top level" in str(caught.value)
     assert caught.value.fix is not None
     form = caught.value.fix.removeprefix("write ").split(" with the keys of each section")[0]
     for data in ("a", "b", "c", "d"):

@@ -177,5 +177,5 @@ def test_nesting_and_aliases_have_an_end() -> None:
 
 @pytest.mark.parametrize("text", ['a: "x\\0"', 'a: "\\ud800"', '"\\udfff": 1'])
 def test_text_that_no_file_can_hold_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.yml:1: a (text|key) holds"):
+    with pytest.raises(UserError, match=r"x\.yml:1: a (text|key) contains"):
         config_yaml.parse_yaml(text, "x.yml")

@@ -21,13 +21,13 @@ class AuditSettings(Strict):
     character_repetition: Fraction = 0.3
     """Share of repeated character 16-grams above which a response repeats characters."""
     loop_times: Repeats = 3
-    """Repetitions of one piece of text at the end that make a loop …"""
+    """Repetitions of one piece of text at the end that count as a loop …"""
     loop_characters: PositiveInt = 30
     """… and the characters that they cover at least."""
     restatement: Fraction = 0.5
     """Share of the response that is one run copied from the prompt, above which it restates."""
     restated_words: PositiveInt = 8
-    """A shorter run is no restatement, however short the response."""
+    """A shorter run is not a restatement, however short the response."""
     repeated_items: Fraction = 0.25
     """Share of list items that occurred before in the list, above which the items repeat."""
     duplicate_similarity: Positive = 0.8
@@ -35,13 +35,13 @@ class AuditSettings(Strict):
     duplicate_words: PositiveInt = 20
     """Shorter responses are never near-duplicates: "Yes." may be right for many prompts."""
     language_words: PositiveInt = 8
-    """Function words of a language that a text needs before its language is named."""
+    """Number of function words of a language that a text needs for its language to be identified."""
     language_margin: Fraction = 0.3
-    """Lead over the next language, as a share of the best score, below which no language is named."""
+    """Lead over the next language, as a share of the best score, below which no language is identified."""
     stray_letters: PositiveInt = 2
     """Letters of a script that neither the prompt nor the text's language has, from which scripts are mixed."""
     opening_characters: PositiveInt = 200
-    """Refusals and flattery are looked for among this many first characters."""
+    """Number of first characters that are searched for refusals and flattery."""
     overlong_ratio: Positive = 3.0
     """Words of a response ÷ median words of the other policies' on the same prompt, above which it is overlong …"""
     overlong_words: PositiveInt = 150

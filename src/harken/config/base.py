@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only"]
 MAX_NUMBER = 1e9
-"""Limit of factors, distances and times. The square of a larger number is too large to add to in float32."""
+"""Limit of multipliers, distances and times. The square of a larger number is too large to add to in float32."""
 NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 Positive = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 Signed = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
@@ -22,11 +22,11 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Size = Annotated[int, Field(gt=0, le=10**6)]
 """A number of rows or tokens in memory at one time, or of passes over them."""
 Rank = Annotated[int, Field(gt=0, le=2**16)]
-"""The rank of an adapter. No layer of a known model is wider, and a rank above the width adds nothing."""
+"""The rank of an adapter. No layer of a known model is wider, and a rank above the width has no effect."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 DEFAULT_PROMPT_WORDS = 8
-"""Words of a labelled text that are its prompt where the data says neither `prompt_words` nor `prompt_tokens`."""
+"""Words of a labelled text that are its prompt if the data sets neither `prompt_words` nor `prompt_tokens`."""
 
 
 class Strict(BaseModel):
@@ -38,14 +38,14 @@ class Strict(BaseModel):
 
 
 class DataConfig(Strict):
-    """Where rows come from and how long they may be."""
+    """Source of the rows and limits on their length."""
 
     path: str
     """A JSONL(.gz) or parquet file, a hub data set, or `demo:preferences`, `demo:prompts`, `demo:heldout`."""
     format: Literal["raw"] = "raw"
     """Raw rows, rendered with the model's chat template when training starts."""
     task: Task | None = None
-    """What a row is used as. Default: what the training type needs."""
+    """Task that rows are used for. Default: that of the training type."""
     layout: str = "auto"
     """The row layout (`harken data --layouts` lists them); `auto` detects it from the first rows."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -57,24 +57,24 @@ class DataConfig(Strict):
         "auto", "zero_first", "one_first", "probability_first", "one_two", "negative_first", "positive_first",
         "low_first", "high_first",
     ] = "auto"  # fmt: skip
-    """What numeric labels of two responses mean (docs/input.md); `auto` detects it from all rows, or refuses."""
+    """Meaning of numeric labels of two responses (docs/input.md); `auto` detects it from all rows, or refuses."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
     positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
-    """Of rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
+    """For rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
     (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused."""
     prompt_tokens: PositiveInt | None = None
-    """Of rows with a text and a label: the tokens at the beginning of a text that are the prompt (docs/input.md)."""
+    """For rows with a text and a label: the tokens at the beginning of a text that are the prompt (docs/input.md)."""
     prompt_tokenizer: str | None = None
     """The model whose tokenizer counts `prompt_tokens`: the policy in every stage, so all read the same prompts."""
     prompt_words: PositiveInt | None = None
     """Words instead of tokens, which need no tokenizer. Without `prompt_tokens` the default is 8."""
     prompt_column: str | None = None
-    """With `prompt_only`: take this column as the prompt and ignore all others."""
+    """With `prompt_only`: use this column as the prompt and ignore all others."""
     max_length: PositiveInt = 1024
     """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns; responses are never truncated."""
     keep_special_tokens: bool | list[str] | None = None
-    """Special tokens of the model that may occur in responses as one token: a list, or true for all but the chat
+    """Special tokens of the model that may occur in responses as one token: a list, or true for all except the chat
     template's. Default: as recorded in the model's folder, else none. Others get a space inserted."""
     limit: PositiveInt | None = None
     """Use only this many rows, chosen by the seed: training rows, and (without `eval_limit`) held-out rows."""
@@ -107,10 +107,10 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _held_out_rows_are_others(self) -> DataConfig:
-        named = [key for key in ("eval_path", "eval_split") if getattr(self, key) is not None]
-        if named and self.eval_fraction > 0:
+        sources = [key for key in ("eval_path", "eval_split") if getattr(self, key) is not None]
+        if sources and self.eval_fraction > 0:
             raise ValueError(
-                f"{named[0]} and eval_fraction both define the held-out rows. Fix: remove one of them, "
+                f"{sources[0]} and eval_fraction both define the held-out rows. Fix: remove one of them, "
                 f"or set eval_fraction to 0"
             )
         if self.eval_path in (None, self.path) and self.eval_split == self.split:

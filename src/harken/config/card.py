@@ -38,10 +38,10 @@ class CardSettings(Strict):
 
 
 class GateSettings(Strict):
-    """What the reward model's card must show before PPO starts."""
+    """Conditions on the reward model's card for PPO to start."""
 
     accuracy: Fraction = 0.5
-    """Least value of the lower end of the accuracy's 95 % interval."""
+    """Minimum of the lower end of the accuracy's 95 % interval."""
     faults: list[FaultName] = Field(default_factory=lambda: list(BLOCKING))
     """Faults that stop the pipeline (docs/card.md)."""
     data: str | None = None

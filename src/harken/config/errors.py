@@ -147,48 +147,49 @@ def explain(
         data: Any = settings.data
         for part in prefix:
             data = data[part]
-        known = [dotted((*prefix, name)) for name in _key_paths(model, data)]
-        here = sorted(owner.model_fields) if owner else []
-        what, fix = (
+        all_keys = [dotted((*prefix, name)) for name in _key_paths(model, data)]
+        section_keys = sorted(owner.model_fields) if owner else []
+        message, fix = (
             "unknown key",
-            _suggestion(str(path[-1]), here, known, listed=settings.place(path).startswith("--set")),
+            _suggestion(
+                str(path[-1]), section_keys, all_keys, listed=settings.place(path).startswith("--set")
+            ),
         )
     else:
-        what, fix = _describe(problem, annotation, dotted(path))
+        message, fix = _describe(problem, annotation, dotted(path))
     if len(problems) > 1:
-        what += f" (and {len(problems) - 1} more problems)"
-    return UserError(what, where=settings.where(path), fix=fix)
+        message += f" (and {len(problems) - 1} more problems)"
+    return UserError(message, where=settings.where(path), fix=fix)
 
 
 def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, str]:
     """Return what is wrong with the value of a known key, and the fix. `annotation` is the key's type."""
-    kind, given = problem["type"], _describe_value(problem["input"])
+    kind, value = problem["type"], _describe_value(problem["input"])
     if kind == "missing":
         return "this key is required", f"write it in the file, or give --set {name}=…"
     if kind == "value_error":
-        what, _, fix = str(problem["ctx"]["error"]).partition(
-            ". Fix: "
-        )  # as the validators of config/ write it
-        return what, fix
+        # As the validators of config/ write it.
+        text, _, fix = str(problem["ctx"]["error"]).partition(". Fix: ")
+        return text, fix
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tags = " or ".join(_tag(m) for m in _models(annotation))
         if kind == "union_tag_not_found":
             return "this key is required", f"write {tags}"
         return f"expected {tags}, given {problem['ctx']['tag']}", ""
     if kind == "literal_error":
-        return f"expected {problem['ctx']['expected']}, given {given}", ""
+        return f"expected {problem['ctx']['expected']}, given {value}", ""
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, given {given}", ""
-    return f"{problem['msg'].removeprefix('Input ')}, given {given}", ""
+        return f"expected {_EXPECTED[kind]}, given {value}", ""
+    return f"{problem['msg'].removeprefix('Input ')}, given {value}", ""
 
 
-def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) -> str:
-    """Return the fix of an unknown key: `here` are the keys of its section, `known` all dotted keys of the file."""
-    keys = f"Keys here: {', '.join(here)}"
+def _suggestion(key: str, section_keys: list[str], all_keys: list[str], *, listed: bool) -> str:
+    """Return the fix of an unknown key, from the keys of its section and all dotted keys of the file."""
+    keys = f"Keys here: {', '.join(section_keys)}"
     foreign = FOREIGN_NAMES.get(key)
     target = foreign.key if foreign else key
-    elsewhere = [name for name in known if f".{name}".endswith(f".{target}")]
-    close = difflib.get_close_matches(key, here, n=1)
+    elsewhere = [name for name in all_keys if f".{name}".endswith(f".{target}")]
+    close = difflib.get_close_matches(key, section_keys, n=1)
     if elsewhere:
         ours = min(elsewhere, key=len)
         if foreign and foreign.conversion:

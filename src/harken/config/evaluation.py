@@ -27,7 +27,7 @@ class EvaluatedPolicy(Strict):
     responses: str | None = Field(default=None, min_length=1)
     """JSONL, JSON, parquet or CSV, with a response and its prompt or prompt_id in every row (docs/evaluation.md)."""
     generator: str | None = None
-    """Of a file with several systems: read the rows whose `policy`, `generator` or `model` column has this value."""
+    """For a file with several systems: read the rows whose `policy`, `generator` or `model` column has this value."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Names of the file's columns: `{response: text, prompt: question}`."""
 
@@ -45,7 +45,7 @@ class EvaluatedPolicy(Strict):
 
 
 class ColumnPart(Strict):
-    """Scores that stand in the response files."""
+    """Scores in a column of the response files."""
 
     type: Literal["column"]
     path: str = Field(min_length=1)
@@ -65,7 +65,7 @@ class ColumnPart(Strict):
 
 
 def names_response_file(path: str) -> bool:
-    """Return whether a policy's name is that of a file of responses, by its ending."""
+    """Return whether a policy is a file of responses, by the ending of its name."""
     endings = tuple(end + compressed for end in FILE_ENDINGS for compressed in COMPRESSED_ENDINGS)
     return path.lower().endswith(endings)
 
@@ -77,10 +77,10 @@ def _expand_policy(policy: object) -> object:
 
 
 def _serialise_policy(policy: EvaluatedPolicy) -> Any:
-    """Serialise a policy that is only a name as just that, as users write it."""
-    written = policy.model_dump(exclude_defaults=True)
-    (name, *others) = written.values()
-    return name if not others and _expand_policy(name) == written else written
+    """Serialise a policy that has only a name as that name, as users write it."""
+    fields = policy.model_dump(exclude_defaults=True)
+    (name, *other_values) = fields.values()
+    return name if not other_values and _expand_policy(name) == fields else fields
 
 
 PolicyEntry = Annotated[
@@ -103,7 +103,7 @@ class EvaluationConfig(Strict):
     reward_model: str | None = None
     """The run folder of the reward model whose score is the reward. Default: the score of the first of `judges`."""
     judges: ScorerList = Field(default_factory=list)
-    """Further scorers: any entry that `training.rewards` accepts, just the name of a rule, or a column of the response
+    """Further scorers: any entry that `training.rewards` accepts, the name of a rule, or a column of the response
     files (`{type: column, path: reward}`). The verdict reports the first."""
     data: DataConfig | None = None
     """The prompts. Default: those of the response files."""
@@ -117,13 +117,13 @@ class EvaluationConfig(Strict):
     budgets: list[Size] = Field(default_factory=list)
     """Also compare the same responses truncated at each of these numbers of tokens, below `max_gen_len`."""
     slices: list[str] = Field(default_factory=list)
-    """Columns of the prompts' rows: figures are also given for each of their values, beside domain and language."""
+    """Columns of the prompts' rows: results are also given for each of their values, as for domain and language."""
     cluster_by: str | None = None
     """A column of the prompts' rows that labels families of prompts: only different families are independent."""
     tie_epsilon: NonNegative = 0.0
     """Rewards that differ by at most this are a tie."""
     batch_sensitivity: Count = 0
-    """Generate and score the responses to this many prompts once more, one at a time, and report what changed."""
+    """Generate and score the responses to this many prompts again, one at a time, and report the differences."""
     audit: AuditSettings = AuditSettings()
     output_dir: str | None = None
     seed: Seed = 839

@@ -1,4 +1,4 @@
-"""Turn what the command line names, policies and scorers, into keys of an evaluation's configuration."""
+"""Convert policies and scorers named on the command line into keys of an evaluation's configuration."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from harken.errors import UserError
 
 _NAMED = re.compile(r"([^=/\\.~:]+)=(.+)", re.DOTALL)
 _UNNAMED_FOLDERS = ("final", "checkpoints", "best")
-"""Folders that do not tell models apart."""
+"""Folder names that do not distinguish models."""
 RESPONSE_TABLE_FILE = "responses.parquet"
 """The table in a folder of generated or scored responses and of an evaluation."""
 
 
 def response_file(path: str) -> str:
     """Return the table of a folder of responses or of an evaluation; any other path unchanged."""
-    inside = Path(path).expanduser() / RESPONSE_TABLE_FILE
-    return str(inside) if inside.is_file() else path
+    table = Path(path).expanduser() / RESPONSE_TABLE_FILE
+    return str(table) if table.is_file() else path
 
 
 def policies_from(arguments: Sequence[str]) -> dict[str, str]:
     """Return name → model or file of policies written `name=path` or just `path`, in order.
 
-    A path without a name is called by its last parts, as many as tell it from the others. A folder of responses stands
-    for its table.
-    Raises UserError for two policies of one name.
+    A path without a name is called by its last parts, as many as distinguish it from the others. A folder of responses
+    means its table.
+    Raises UserError for two policies with the same name.
     """
-    found: dict[str, str] = {}
-    named = [match.groups() if (match := _NAMED.fullmatch(text)) else (None, text) for text in arguments]
-    parts = [_name_parts(path) for name, path in named if name is None]
-    for name, path in named:
+    policies: dict[str, str] = {}
+    entries = [match.groups() if (match := _NAMED.fullmatch(text)) else (None, text) for text in arguments]
+    parts = [_name_parts(path) for name, path in entries if name is None]
+    for name, path in entries:
         name = name if name is not None else _shortest_name(_name_parts(path), parts)
-        if name in found:
+        if name in policies:
             raise UserError(
-                f"two policies are called {name!r}", where=path, fix=f"name them: a={found[name]} b={path}"
+                f"two policies are called {name!r}", where=path, fix=f"name them: a={policies[name]} b={path}"
             )
-        found[name] = response_file(path)
-    return found
+        policies[name] = response_file(path)
+    return policies
 
 
 def scorers_from(arguments: Sequence[str]) -> dict[str, Any]:
@@ -63,11 +63,11 @@ def judges_from(arguments: Sequence[str]) -> list[str | dict[str, Any]]:
 
 
 def _scorer(text: str) -> str | dict[str, Any]:
-    kind, colon, rest = text.partition(":")
+    kind, colon, argument = text.partition(":")
     if colon and kind == "column":
-        return {"type": "column", "path": rest}
+        return {"type": "column", "path": argument}
     if colon and kind == "classifier":
-        return {"type": "classifier", "model_name": rest, "name": _identifier(rest)}
+        return {"type": "classifier", "model_name": argument, "name": _identifier(argument)}
     if ".py:" in text:
         return {"type": "python", "path": text}
     if text.isidentifier() and not Path(text).exists():
@@ -82,7 +82,7 @@ def _identifier(path: str) -> str:
 
 
 def _name_parts(path: str) -> list[str]:
-    """Return the parts of a path without those that do not tell models apart, and without the ending of a file."""
+    """Return the parts of a path that distinguish models, without the ending of a file."""
     parts = [part for part in Path(path).parts if part not in _UNNAMED_FOLDERS] or [path]
     lower = parts[-1].lower()
     endings = [f + c for f in FILE_ENDINGS for c in COMPRESSED_ENDINGS if lower.endswith(f + c)]

@@ -40,9 +40,9 @@ _FLAT = {
     "evaluation": 'eval: {type: evaluation, policies: {Base: "@model", SFT: "@sft", PPO: "@ppo"}, '
     'reward_model: "@rm", …}',
 }
-"""Top-level keys that pipelines had before they had `stages`, and each as a stage."""
+"""Top-level keys that pipelines had before they had `stages`, and the equivalent stage of each."""
 _DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review")
-"""Kinds whose key `type` names them, and the command too."""
+"""Kinds that are named by the key `type` and by their command."""
 _WITH_ARTICLE = {
     "run": "a run",
     "pipeline": "a pipeline",
@@ -88,60 +88,62 @@ def load_evaluation(
     name: str | None,
     overrides: list[str],
     output_dir: str | Path | None = None,
-    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> EvaluationConfig:
     """Load an evaluation's configuration; arguments as in `load_run`.
 
-    Without a name it consists of `given`, the keys that the command line sets, and `overrides`.
+    Without a name it consists of `options`, the keys that the command line sets, and `overrides`.
     """
-    return _load_given(EvaluationConfig, "evaluation", "eval", name, overrides, output_dir, given)
+    return _load_or_build(EvaluationConfig, "evaluation", "eval", name, overrides, output_dir, options)
 
 
 def load_generation(
-    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
 ) -> GenerationConfig:
     """Load the configuration of generated responses; arguments as in `load_evaluation`."""
-    return _load_given(GenerationConfig, "generate", "responses", name, overrides, output_dir, given)
+    return _load_or_build(GenerationConfig, "generate", "responses", name, overrides, output_dir, options)
 
 
 def load_scoring(
-    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
 ) -> ScoringConfig:
     """Load the configuration of scored responses; arguments as in `load_evaluation`."""
-    return _load_given(ScoringConfig, "score", "scored", name, overrides, output_dir, given)
+    return _load_or_build(ScoringConfig, "score", "scored", name, overrides, output_dir, options)
 
 
 def load_pairs(
-    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
 ) -> PairsConfig:
     """Load the configuration of pairs; arguments as in `load_evaluation`."""
-    return _load_given(PairsConfig, "pairs", "pairs", name, overrides, output_dir, given)
+    return _load_or_build(PairsConfig, "pairs", "pairs", name, overrides, output_dir, options)
 
 
 def load_review(
-    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
 ) -> ReviewConfig:
     """Load the configuration of a review; arguments as in `load_evaluation`."""
-    return _load_given(ReviewConfig, "review", "review", name, overrides, output_dir, given)
+    return _load_or_build(ReviewConfig, "review", "review", name, overrides, output_dir, options)
 
 
 def load_hard_negatives(
-    overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+    overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
 ) -> HardNegativesConfig:
     """Load the configuration of hard negatives; arguments as in `load_evaluation`."""
-    return _load_given(HardNegativesConfig, "pairs", "hard-negatives", None, overrides, output_dir, given)
+    return _load_or_build(
+        HardNegativesConfig, "pairs", "hard-negatives", None, overrides, output_dir, options
+    )
 
 
-def _load_given(
+def _load_or_build(
     model: type[Config],
     kind: ConfigKind,
     stem: str,
     name: str | None,
     overrides: list[str],
     output_dir: str | Path | None,
-    given: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
 ) -> Config:
-    keys = dict(given or {})
+    keys = dict(options or {})
     settings = Settings({}, {(): "the command line"})
     if name is not None:
         settings, stem = _settings(name, kind, [])
@@ -165,7 +167,7 @@ def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None
 
 
 def recorded_pipeline(settings: dict[str, Any], where: str) -> PipelineConfig:
-    """Validate the configuration that a pipeline's folder records. `where` is the place that errors name."""
+    """Validate the configuration that a pipeline's folder records. `where` is the location in error messages."""
     return _pipeline(Settings(settings, {(): where}))
 
 
@@ -181,25 +183,25 @@ def _refuse_flat_stages(settings: Settings) -> None:
     if flat and stages is None:
         forms = ", ".join(form for key, form in _FLAT.items() if key in data)
         raise UserError(
-            f"{', '.join(flat)} cannot stand at the top level: a pipeline is a mapping of named stages",
+            f"{', '.join(flat)} cannot be at the top level: a pipeline is a mapping of named stages",
             where=settings.where((flat[0],)),
             fix=f"write stages: {{{forms}, report: {{type: report}}}} with the keys of each section in place of …",
         )
     if not isinstance(stages, dict):
         return
     for key in data:
-        named = [
+        stage_names = [
             name
-            for name, own in stages.items()
-            if name == key or (key in _FLAT and isinstance(own, dict) and own.get("type") == key)
+            for name, section in stages.items()
+            if name == key or (key in _FLAT and isinstance(section, dict) and section.get("type") == key)
         ]
-        if named and key not in PipelineConfig.model_fields:
+        if stage_names and key not in PipelineConfig.model_fields:
             place = settings.place((key,))
-            written = place.removeprefix("--set ").removeprefix(key) if place.startswith("--set ") else ""
+            value = place.removeprefix("--set ").removeprefix(key) if place.startswith("--set ") else ""
             raise UserError(
-                "a stage cannot stand at the top level",
+                "a stage cannot be at the top level",
                 where=settings.where((key,)),
-                fix=f"write {'--set ' if written else ''}stages.{named[0]}{written}",
+                fix=f"write {'--set ' if value else ''}stages.{stage_names[0]}{value}",
             )
 
 
@@ -211,14 +213,14 @@ def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | Pipelin
 
 def list_presets() -> list[PresetInfo]:
     """List the configurations that ship with Harken, by name."""
-    found = []
+    presets = []
     for name in sorted(_shipped()):
         source = _preset(name)
         kind = _kind(config_yaml.parse_yaml(source.text, source.label).data)
         if kind is None:
             raise UserError("neither a run, a pipeline nor an evaluation", where=source.label)
-        found.append(PresetInfo(name, kind, source.text.splitlines()[0].removeprefix("#").strip()))
-    return found
+        presets.append(PresetInfo(name, kind, source.text.splitlines()[0].removeprefix("#").strip()))
+    return presets
 
 
 def show_preset(name: str) -> str:
@@ -232,17 +234,17 @@ def dump(model: Strict) -> str:
 
 
 def validate_settings(model: type[Config], settings: dict[str, Any], where: str) -> Config:
-    """Validate settings that were read from no file. `where` is the place that errors name."""
+    """Validate settings that were read from no file. `where` is the location in error messages."""
     return _validated(model, Settings(settings, {(): where}))
 
 
-def _settings(name: str, wanted: ConfigKind, overrides: list[str]) -> tuple[Settings, str]:
+def _settings(name: str, required: ConfigKind, overrides: list[str]) -> tuple[Settings, str]:
     source = _find(name)
     settings = config_yaml.parse_yaml(source.text, source.label)
     kind = _kind(settings.data)
-    if kind not in (None, wanted):
+    if kind not in (None, required):
         raise UserError(
-            f"this describes {_WITH_ARTICLE[kind]}, but {_WITH_ARTICLE[wanted]} is required here",
+            f"this describes {_WITH_ARTICLE[kind]}, but {_WITH_ARTICLE[required]} is required here",
             where=source.label,
             fix=f"run: harken {_COMMANDS[kind]} {name}",
         )
@@ -265,10 +267,10 @@ def _kind(data: dict[str, Any]) -> ConfigKind | None:
 def _find(name: str) -> _Source:
     """Find a preset or a file. A plain name is a preset, if there is one; a path is a file, if it exists."""
     path = Path(name)
-    plain = len(path.parts) == 1
-    looks_like_file = path.suffix in (".yml", ".yaml") or not plain
+    is_bare_name = len(path.parts) == 1
+    looks_like_file = path.suffix in (".yml", ".yaml") or not is_bare_name
     shipped = path.name.removesuffix(".yml")
-    if plain and shipped in _shipped() and not (looks_like_file and path.is_file()):
+    if is_bare_name and shipped in _shipped() and not (looks_like_file and path.is_file()):
         return _preset(shipped)
     if not looks_like_file and not path.is_file():
         return _preset(name)

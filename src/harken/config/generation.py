@@ -1,4 +1,4 @@
-"""Define the configurations of data made by models: generate responses, score them, make pairs of them."""
+"""Define the configurations of generated data: generate responses, score them, make pairs from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _expand_model(policy: object) -> object:
 
 
 def _serialise_model(policy: GeneratingPolicy) -> Any:
-    """Serialise a policy that is only a name as just that, as users write it."""
+    """Serialise a policy that has only a name as that name, as users write it."""
     return policy.model_name if policy.temperature is None else policy.model_dump()
 
 
@@ -94,7 +94,7 @@ class ScoringConfig(Strict):
     reward_model: str | None = None
     """The run folder of the reward model that is the primary scorer. Default: the first of `judges`."""
     judges: ScorerList = Field(default_factory=list)
-    """Further scorers: any entry that `training.rewards` accepts, just the name of a rule, or a column of the responses
+    """Further scorers: any entry that `training.rewards` accepts, the name of a rule, or a column of the responses
     (`{type: column, path: length}`)."""
     output_dir: str | None = None
     seed: Seed = 839
@@ -131,7 +131,7 @@ class PairsConfig(Strict):
     tie_epsilon: NonNegative = 0.0
     """Scores that differ by at most this are a tie."""
     strength: Literal["one", "difference"] = "one"
-    """The strength of a pair that is no tie: 1, or the difference of its scores."""
+    """The strength of a pair that is not a tie: 1, or the difference of its scores."""
     truncated: Literal["keep", "drop"] = "keep"
     """Whether responses that were truncated at the token limit take part."""
     output_dir: str | None = None

@@ -20,7 +20,7 @@ class PipelineConfig(Strict):
     notice: str = ""
     """Printed, and shown in the report: for example that the data are synthetic."""
     model_name: str = "embedded"
-    """The model of every stage that names none; `@model` in a stage."""
+    """The model of every stage that does not name one; `@model` in a stage."""
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"

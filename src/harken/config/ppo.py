@@ -24,7 +24,7 @@ from harken.config.rewards import Judges
 
 
 class PtxSettings(Strict):
-    """PPO-ptx: a supervised loss beside PPO's, against forgetting (arXiv:2203.02155)."""
+    """PPO-ptx: a supervised loss added to PPO's, against forgetting (arXiv:2203.02155)."""
 
     data: DataConfig
     """Demonstrations, or preferences (their chosen responses are used)."""
@@ -95,8 +95,8 @@ class PPOSettings(Strict):
     kl_estimator: Literal["k1", "abs", "k2", "k3", "full"] = "k1"
     """Per token, with Δ = log π − log π_ref: Δ, |Δ|, Δ²/2, exp(−Δ)−1+Δ, or the exact sum over the vocabulary."""
     kl_in: Literal["reward", "loss", "both"] = "reward"
-    """Where the KL penalty is: in each token's reward; as kl_coef × KL in the loss (k2, full); or, for `full`, in both:
-    the loss penalises the token itself, the reward the states that follow."""
+    """Where the KL penalty is applied: in each token's reward; as kl_coef × KL in the loss (k2, full); or, for `full`,
+    in both: the loss penalises the token itself, the reward the states that follow."""
     kl_coef: NonNegative = 0.1
     kl_coef_final: NonNegative | None = None
     """With kl_control linear or cosine: the coefficient of the last update."""
@@ -135,7 +135,7 @@ class PPOSettings(Strict):
     judges: Judges = Field(default_factory=list)
     """Scorers of the held-out responses; the policy is not trained on them. Any entry that `rewards` accepts.
 
-    Just a name is a rule: `demo_gold` for the demo's prompts, `intact` for any (docs/rewards.md).
+    A name alone is a rule: `demo_gold` for the demo's prompts, `intact` for any (docs/rewards.md).
     """
     ptx: PtxSettings | None = None
     """Demonstrations whose loss is added to every optimiser step."""
@@ -144,7 +144,7 @@ class PPOSettings(Strict):
 
     @property
     def group_baseline(self) -> bool:
-        """Whether the responses to one prompt are each other's baseline, and there is no critic."""
+        """Whether the responses to one prompt are each other's baseline, without a critic."""
         return self.advantage in ("rloo", "grpo", "reinforce_plus_plus_baseline")
 
     @property
@@ -156,7 +156,7 @@ class PPOSettings(Strict):
 
     @property
     def reward_scale(self) -> Literal["group", "batch", "none"]:
-        """What the advantages of a group are divided by: `scale_rewards`, or its default for this `advantage`."""
+        """Divisor of the advantages of a group: `scale_rewards`, or its default for this `advantage`."""
         return self.scale_rewards or ("group" if self.advantage == "grpo" else "none")
 
     @model_validator(mode="after")

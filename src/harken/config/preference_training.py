@@ -44,7 +44,7 @@ class PreferenceLossSettings(Strict):
     beta: Positive | None = None
     """Strength of the loss: reward = beta × log-ratio to the reference. A larger beta stays closer to the reference.
 
-    simpo: the factor of the average log-probability; orpo: the weight of the odds ratio. Default: 0.1; simpo 2.0.
+    simpo: the coefficient of the average log-probability; orpo: the weight of the odds ratio. Default: 0.1; simpo 2.0.
     """
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Probability that a label is flipped: with `dpo` conservative DPO, with `robust` the unbiased loss."""
@@ -53,9 +53,9 @@ class PreferenceLossSettings(Strict):
     length_normalise: bool | None = None
     """Average log-probabilities over tokens instead of summing them. Default: only for ipo, simpo and orpo."""
     ld_alpha: Fraction = 1.0
-    """Weight of a response's tokens beyond the length of the other one of the pair. Below 1: less length bias."""
+    """Weight of a response's tokens beyond the length of the pair's other response. Below 1: less length bias."""
     nll_coef: NonNegative = 0.0
-    """Added: this × mean negative log-likelihood per token of the chosen response. Keeps it from becoming unlikely."""
+    """Weight of the chosen response's mean negative log-likelihood per token, added so that it stays likely."""
     desirable_weight: Positive = 1.0
     """kto: weight of the responses with a thumb up."""
     undesirable_weight: Positive = 1.0
@@ -91,16 +91,17 @@ class PreferenceLossSettings(Strict):
 
 
 class DPOSettings(PreferenceLossSettings):
-    """Preference optimisation on pairs, and what is measured on held-out rows."""
+    """Preference optimisation on pairs, and its held-out evaluation."""
 
     ties: Literal["soft", "drop"] = "soft"
     """soft: both orders of a tie count half. drop: ties are removed. For kto ties are always removed."""
     selection: Literal["loss", "accuracy"] = "loss"
-    """What selects the best checkpoint on the held-out rows: the lowest loss, or the highest accuracy."""
+    """Metric that selects the best checkpoint on the held-out rows: the lowest loss, or the highest accuracy."""
     eval_prompts: Count = 32
-    """Held-out prompts that a response is sampled to at each held-out evaluation, for KL and length. 0: none."""
+    """Number of held-out prompts to which a response is sampled at each held-out evaluation, for KL and length. 0:
+    none."""
     max_gen_len: Size = 64
-    """Tokens of these responses at most."""
+    """Maximum tokens of these responses."""
 
 
 class DPOTraining(Optimisation):
@@ -144,7 +145,7 @@ class OnlineDPOSettings(PreferenceLossSettings):
 
     @property
     def truncated(self) -> Literal["penalise"]:
-        """What becomes of truncated responses: they are penalised."""
+        """Treatment of truncated responses: they are penalised."""
         return "penalise"
 
     @model_validator(mode="after")
@@ -171,7 +172,7 @@ class OnlineDPOTraining(RewardedTraining):
 
 
 def _loss_contradiction(s: PreferenceLossSettings) -> str | None:
-    """Return what is wrong with settings of one loss that are set for another; None if nothing."""
+    """Describe a setting of one loss that is set for another; None if there is none."""
     if s.label_smoothing > 0 and s.loss not in ("dpo", "robust"):
         return f"label_smoothing is for dpo and robust, not for {s.loss}. Fix: remove it, or set loss: dpo"
     if s.loss == "robust" and s.label_smoothing == 0:

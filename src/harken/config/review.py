@@ -1,4 +1,4 @@
-"""Define the configurations of a blinded review by people, and of pairs made of the failures that the audit found."""
+"""Define the configurations of a blinded review by people, and of pairs made from failures that the audit found."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VOTE_REASONS = [
 
 def _unique(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
-        raise ValueError("a name stands twice. Fix: remove one of them")
+        raise ValueError("a name is listed twice. Fix: remove one of them")
     return names
 
 
@@ -48,9 +48,9 @@ class ReviewConfig(Strict):
     raters: Annotated[list[RaterName], Field(min_length=1, max_length=64), AfterValidator(_unique)] = Field(
         default_factory=lambda: ["rater1"]
     )
-    """Who votes. Each gets a link and an order of their own."""
+    """Who votes. Each gets their own link and order."""
     compare: Literal["baseline", "all"] = "all"
-    """Which policies are compared: every two, or each with the baseline."""
+    """Which policies are compared: all pairs, or each with the baseline."""
     items: Size | None = None
     """Pairs of responses to compare, drawn by the seed. Default: as many as `edge` needs, at most all."""
     edge: Annotated[float, Field(gt=0.5, le=1)] = 0.6
@@ -69,24 +69,25 @@ class ReviewConfig(Strict):
     """Preference pairs to use as gold. Default: clean responses over broken ones, by the audit, of pairs that were
     not drawn; or clean responses over a copy whose last sentence is repeated."""
     calibration: Count = 6
-    """Items that every rater judges first, about a third of them gold; they are in no statistic. 0: no calibration."""
+    """Items that every rater judges first, about a third of them gold; they are excluded from all statistics. 0: no
+    calibration."""
     calibration_accuracy: Fraction = 0.75
-    """Share of the calibration's gold that a rater has to get right to go on."""
+    """Share of the calibration's gold items that a rater must get right to continue."""
     reading_speed: Positive = 15.0
     """Words per second: a vote faster than this through both responses is counted as too fast."""
     add_to: str | None = Field(default=None, min_length=1)
-    """As a stage: preference pairs that those of the votes are added to. Default: the votes alone."""
+    """As a stage: preference pairs to which those of the votes are added. Default: the votes alone."""
     add_limit: Size | None = None
     """As a stage: use only this many pairs of `add_to`, drawn by the seed."""
     rubric: str = Field(default=RUBRIC, max_length=20_000)
-    """What raters are told."""
+    """Instructions for raters."""
     reasons: Annotated[list[str], Field(max_length=20), AfterValidator(_unique)] = Field(
         default_factory=lambda: list(VOTE_REASONS)
     )
     """Reasons that a rater may tick."""
     output_dir: str | None = None
     seed: Seed = 839
-    """Draws the items and their order. Which side a response stands on depends on a random key of the study."""
+    """Seed of the items and their order. The side on which a response is shown depends on a random key of the study."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ReviewConfig:
@@ -94,7 +95,7 @@ class ReviewConfig(Strict):
             raise ValueError("a review is of policies or of pairs. Fix: set policies or pairs_path")
         if models := [name for name, policy in self.policies.items() if policy.model_name is not None]:
             raise ValueError(
-                f"{models[0]} is no file of responses: a review shows responses that exist. "
+                f"{models[0]} is not a file of responses: a review shows responses that exist. "
                 "Fix: make them first (harken eval, harken generate)"
             )
         if any(not reason.strip() or len(reason) > 80 for reason in self.reasons):
@@ -111,13 +112,13 @@ class HardNegativesConfig(Strict):
     rules: Annotated[list[HardNegativeRule], Field(min_length=1), AfterValidator(_unique)] = Field(
         default_factory=lambda: list(get_args(HardNegativeRule))
     )
-    """Rules in order of precedence; a pair of texts is written for the first that holds (docs/review.md)."""
+    """Rules in order of precedence; a pair of texts is written for the first that applies (docs/review.md)."""
     strength: Positive = 1.0
     """`preference_strength` of every pair."""
     reward_margin: NonNegative = 0.0
-    """With `high_reward_broken`: by how much the broken response's reward is above the clean one's."""
+    """With `high_reward_broken`: minimum by which the broken response's reward exceeds the clean one's."""
     add_to: str | None = Field(default=None, min_length=1)
-    """Preference pairs that the new ones are added to, for example those of the first reward model."""
+    """Preference pairs to which the new ones are added, for example those of the first reward model."""
     add_limit: Size | None = None
     """Use only this many pairs of `add_to`, drawn by the seed."""
     audit: AuditSettings = AuditSettings()

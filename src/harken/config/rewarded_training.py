@@ -1,4 +1,4 @@
-"""Define what training on sampled responses has in common: the rewards that score them."""
+"""Define the common settings of training on sampled responses: the rewards that score them."""
 
 from __future__ import annotations
 

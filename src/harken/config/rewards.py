@@ -15,7 +15,7 @@ OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition", "overlon
 
 def _check_name(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"{text!r} is no name. Fix: use letters, digits and _")
+        raise ValueError(f"{text!r} is not a name. Fix: use letters, digits and _")
     return text
 
 
@@ -146,7 +146,7 @@ RewardPart = Annotated[
 
 
 def expand_rule_names(judges: object) -> object:
-    """Replace the name of a rule by the part that it stands for."""
+    """Replace the name of a rule by its part."""
     if not isinstance(judges, list):
         return judges
     return [{"type": "rule", "name": judge} if isinstance(judge, str) else judge for judge in judges]
@@ -172,7 +172,7 @@ Judges = Annotated[
     AfterValidator(check_judges),
     PlainSerializer(serialise_judges, when_used="always"),
 ]
-"""Scorers that are not part of the reward: any reward source; just a name, such as `demo_gold`, is a rule."""
+"""Scorers that are not part of the reward: any reward source; a name alone, such as `demo_gold`, is a rule."""
 
 
 def name_clash(parts: Sequence[Any], taken: Sequence[str] = OTHER_SOURCES) -> str | None:

@@ -1,4 +1,4 @@
-"""List the types of a pipeline's stages: the configuration of each, its output, and what that output is."""
+"""List the types of a pipeline's stages: the configuration, output file and kind of output of each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class StageType:
     config: type[Strict]
     """Its keys. Those that the pipeline has too (`model_name`, `seed`, …) default to the pipeline's."""
     output: str
-    """The file or folder, in the stage's folder, that `@name` stands for (`output_name`). It exists when the stage is
+    """The file or folder, in the stage's folder, that `@name` refers to (`output_name`). It exists when the stage is
     finished."""
     gives: OutputKind
     title: str
-    """What it does, for the terminal and the page."""
+    """Its description, for the terminal and the page."""
 
 
 STAGE_TYPES: dict[str, StageType] = {
@@ -49,7 +49,7 @@ STAGE_TYPES: dict[str, StageType] = {
 
 
 def output_name(type_name: str, config: Strict) -> str:
-    """Return the file or folder, in its folder, that `@name` stands for."""
+    """Return the file or folder, in its folder, that `@name` refers to."""
     if isinstance(config, PairsConfig) and config.how == "best":
         return "demonstrations.jsonl"
     return STAGE_TYPES[type_name].output

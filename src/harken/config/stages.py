@@ -46,7 +46,7 @@ class PipelineStage:
     start: str | None
     """Name of the stage whose policy its `model_name` is, or `model`; None for any other model."""
     gate: GateSettings | None
-    """Of a reward stage: what its model's card must show before a stage that uses it starts."""
+    """Of a reward stage: conditions on its model's card before a stage that uses it starts."""
     key: str
     """Its dotted key in the file: `stages.rm`."""
     policies: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class PipelineStage:
 
     @property
     def output(self) -> Path:
-        """What `@name` stands for."""
+        """Output that `@name` refers to."""
         return self.root / output_name(self.type, self.config)
 
     @property
@@ -69,7 +69,8 @@ def resolve_stages(
     """Return the stages of a pipeline in order, with their folders in `root`.
 
     `settings` is where the configuration was written, for errors. Raises UserError for an unknown type or key, a wrong
-    value, a reference to no earlier stage or to an output of another kind, and a report that is not the last stage.
+    value, a reference that is not to an earlier stage or is to the wrong kind of output, and a report that is not the
+    last stage.
     """
     if settings is None:
         settings = Settings({"stages": config.stages}, {(): f"pipeline {config.name}"})
@@ -87,7 +88,7 @@ def _missing(name: str) -> PipelineStage:
 
 @dataclass(frozen=True)
 class _Written:
-    """Hold one stage as written: its name, its place in the file, and the round of its group."""
+    """One stage as written: its name, its place in the file, and the round of its group."""
 
     name: str
     path: KeyPath
@@ -103,14 +104,14 @@ class _Written:
 
 
 class _Resolver:
-    """Resolve stages one after the other; what is known of earlier ones is kept by name."""
+    """Resolve stages in order; the outputs of earlier stages are looked up by name."""
 
     def __init__(self, config: PipelineConfig, root: Path, settings: Settings) -> None:
         self.config, self.root, self.settings = config, root, settings
         self.done: dict[str, PipelineStage] = {}
         self.aliases: dict[str, str] = {}
         """Name of a finished group → the stage whose output is its own."""
-        self.written = list(self._written())
+        self.written = list(self._expand_stages())
 
     def resolve(self) -> list[PipelineStage]:
         names = [stage.full_name for stage in self.written]
@@ -126,21 +127,22 @@ class _Resolver:
 
     # -- the file ---------------------------------------------------------------------------------
 
-    def _written(self) -> Sequence[_Written]:
-        """Return every stage in the order in which it runs; a group's once per round."""
-        found: list[_Written] = []
+    def _expand_stages(self) -> Sequence[_Written]:
+        """Return every stage in execution order; those of a group once per round."""
+        stages: list[_Written] = []
         for name, keys in self.config.stages.items():
             path: KeyPath = ("stages", name)
             self._check_name(name, path)
             if "repeat" not in keys:
-                found.append(_Written(name, path, keys))
+                stages.append(_Written(name, path, keys))
                 continue
             inner = self._group(keys, path)
-            for number in range(1, keys["repeat"] + 1):
-                found += [
-                    _Written(each, (*path, "stages", each), own, name, number) for each, own in inner.items()
+            for round_number in range(1, keys["repeat"] + 1):
+                stages += [
+                    _Written(member, (*path, "stages", member), keys, name, round_number)
+                    for member, keys in inner.items()
                 ]
-        return found
+        return stages
 
     def _group(self, keys: dict[str, Any], path: KeyPath) -> dict[str, dict[str, Any]]:
         if unknown := [key for key in keys if key not in ("repeat", "start", "stages")]:
@@ -157,11 +159,11 @@ class _Resolver:
             raise self._error(
                 path, "a group has no stages", "write the stages that are repeated below its key stages"
             )
-        for name, own in inner.items():
+        for name, member_keys in inner.items():
             self._check_name(name, (*path, "stages", name))
-            if not isinstance(own, dict):
+            if not isinstance(member_keys, dict):
                 raise self._error((*path, "stages", name), "expected a section of keys", "write its type: …")
-            if "repeat" in own:
+            if "repeat" in member_keys:
                 raise self._error(
                     (*path, "stages", name), "a group within a group", "write its stages into this group"
                 )
@@ -171,12 +173,12 @@ class _Resolver:
         if name in (MODEL, PREVIOUS) or not _NAME.match(name):
             raise self._error(
                 path,
-                f"{name!r} is no name for a stage",
+                f"{name!r} is not a name for a stage",
                 f"use letters, digits, - and _, a letter first, and neither {MODEL} nor {PREVIOUS}",
             )
 
-    def _error(self, path: KeyPath, what: str, fix: str) -> UserError:
-        return UserError(what, where=self.settings.where(path), fix=fix)
+    def _error(self, path: KeyPath, problem: str, fix: str) -> UserError:
+        return UserError(problem, where=self.settings.where(path), fix=fix)
 
     # -- one stage --------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class _Resolver:
             if key in kind.config.model_fields and key not in keys:
                 value = getattr(self.config, key)
                 keys[key] = value.model_dump() if isinstance(value, Strict) else value
-                if key == "seed" and stage.group:  # each round draws other rows and responses
+                if key == "seed" and stage.group:  # each round draws different rows and responses
                     keys[key] += stage.round - 1
         if kind.config is RunConfig:
             keys = self._with_training_type(keys, type_name, stage)
@@ -217,19 +219,19 @@ class _Resolver:
         )
 
     def _type(self, stage: _Written) -> StageType:
-        given = stage.keys.get("type")
-        if isinstance(given, str) and given in STAGE_TYPES:
-            return STAGE_TYPES[given]
-        known = ", ".join(STAGE_TYPES)
-        if given is None:
+        type_name = stage.keys.get("type")
+        if isinstance(type_name, str) and type_name in STAGE_TYPES:
+            return STAGE_TYPES[type_name]
+        names = ", ".join(STAGE_TYPES)
+        if type_name is None:
             raise self._error(
-                (*stage.path, "type"), "this key is required", f"write type: and one of {known}"
+                (*stage.path, "type"), "this key is required", f"write type: and one of {names}"
             )
-        close = difflib.get_close_matches(str(given), STAGE_TYPES, n=1) or (
-            ["reward"] if given == "rm" else []
+        close = difflib.get_close_matches(str(type_name), STAGE_TYPES, n=1) or (
+            ["reward"] if type_name == "rm" else []
         )
-        fix = f"write {close[0]}" if close else f"write one of {known}"
-        raise self._error((*stage.path, "type"), f"no type of stage is called {given!r}", fix)
+        fix = f"write {close[0]}" if close else f"write one of {names}"
+        raise self._error((*stage.path, "type"), f"no type of stage is called {type_name!r}", fix)
 
     def _with_training_type(self, keys: dict[str, Any], type_name: str, stage: _Written) -> dict[str, Any]:
         training = keys.get("training", {})
@@ -240,11 +242,11 @@ class _Resolver:
             raise self._error(where, f"expected {type_name}, given {training['type']}", "remove it")
         return {**keys, "training": {"type": type_name, **training}}
 
-    def _gate(self, given: Any, stage: _Written) -> GateSettings | None:
-        if given is None:
+    def _gate(self, gate: Any, stage: _Written) -> GateSettings | None:
+        if gate is None:
             return None
         try:
-            return GateSettings.model_validate(given)
+            return GateSettings.model_validate(gate)
         except ValidationError as error:
             raise explain(error, GateSettings, self.settings, (*stage.path, "gate")) from None
 
@@ -261,11 +263,11 @@ class _Resolver:
         """Return `value` with every `@name` replaced by a path; `used` gets the stage that each refers to."""
         if isinstance(value, dict):
             return {
-                key: own if key in _COLUMN_KEYS else self._replaced(own, (*path, key), stage, used)
-                for key, own in value.items()
+                key: item if key in _COLUMN_KEYS else self._replaced(item, (*path, key), stage, used)
+                for key, item in value.items()
             }
         if isinstance(value, list):
-            return [self._replaced(own, (*path, i), stage, used) for i, own in enumerate(value)]
+            return [self._replaced(item, (*path, i), stage, used) for i, item in enumerate(value)]
         if not isinstance(value, str) or not value.startswith("@"):
             return value
         return self._output(value[1:], path, stage, used)
@@ -280,23 +282,27 @@ class _Resolver:
         if name == MODEL:
             used[path] = MODEL
             return self.config.model_name
-        known = f"{name}_{stage.round}" if stage.group else name
-        found = self.done.get(known) or self.done.get(name) or self.done.get(self.aliases.get(name, ""))
-        if found is None:
+        full_name = f"{name}_{stage.round}" if stage.group else name
+        stage_done = (
+            self.done.get(full_name) or self.done.get(name) or self.done.get(self.aliases.get(name, ""))
+        )
+        if stage_done is None:
             raise self._unknown(name, where, stage)
-        self._check_kind(found, path, where, str(stage.keys["type"]))
-        used[path] = found.name
-        return str(found.output)
+        self._check_kind(stage_done, path, where, str(stage.keys["type"]))
+        used[path] = stage_done.name
+        return str(stage_done.output)
 
     def _previous(self, where: KeyPath, stage: _Written) -> str:
-        """Return the reference that `@previous` stands for in this round."""
+        """Return the reference that `@previous` means in this round."""
         if not stage.group:
             raise self._error(
-                where, "@previous stands only in a group with repeat", "name an earlier stage, such as @sft"
+                where,
+                "@previous is allowed only in a group with repeat",
+                "name an earlier stage, such as @sft",
             )
         if stage.round > 1:
-            before = self._result(stage.group, stage.round - 1)
-            return f"@{before}"
+            previous = self._result(stage.group, stage.round - 1)
+            return f"@{previous}"
         start = self.config.stages[stage.group].get("start")
         if not isinstance(start, str) or start == f"@{PREVIOUS}":
             raise self._error(
@@ -306,15 +312,23 @@ class _Resolver:
             )
         return start
 
-    def _result(self, group: str, number: int) -> str:
+    def _result(self, group: str, round_number: int) -> str:
         """Return the stage whose output is that of a round: the last that makes a policy, else the last."""
-        names = [one.full_name for one in self.written if (one.group, one.round) == (group, number)]
+        names = [
+            candidate.full_name
+            for candidate in self.written
+            if (candidate.group, candidate.round) == (group, round_number)
+        ]
         policies = [name for name in names if STAGE_TYPES[self.done[name].type].gives == "policy"]
         return (policies or names)[-1]
 
     def _unknown(self, name: str, where: KeyPath, stage: _Written) -> UserError:
         earlier = [MODEL, *self.done, *self.aliases]
-        groups = {one.group for one in self.written if one.name == name and one.group in self.aliases}
+        groups = {
+            candidate.group
+            for candidate in self.written
+            if candidate.name == name and candidate.group in self.aliases
+        }
         for group in groups:
             return self._error(
                 where,
@@ -322,36 +336,44 @@ class _Resolver:
                 f"write @{group} for the output of the last round, or @{name}_1",
             )
         if name in (stage.name, stage.full_name):
-            what = f"@{name} is this stage itself"
-        elif any(name in (one.name, one.full_name, one.group) for one in self.written):
-            what = f"@{name} is a later stage, and only outputs of earlier ones exist"
+            problem = f"@{name} is this stage itself"
+        elif any(
+            name in (candidate.name, candidate.full_name, candidate.group) for candidate in self.written
+        ):
+            problem = f"@{name} is a later stage, and only outputs of earlier ones exist"
             fix = f"move stage {name} above {stage.name}, or name an earlier one"
-            inside = any(one.name == name and one.group == stage.group for one in self.written)
-            if stage.group and inside:
+            in_group = any(
+                candidate.name == name and candidate.group == stage.group for candidate in self.written
+            )
+            if stage.group and in_group:
                 fix += f"; the policy of the round before is @{PREVIOUS}"
-            return self._error(where, what, fix)
+            return self._error(where, problem, fix)
         else:
-            what = f"no stage is called {name!r}"
+            problem = f"no stage is called {name!r}"
         close = difflib.get_close_matches(name, earlier, n=1)
-        if close and not what.endswith("itself"):
-            return self._error(where, what, f"write @{close[0]}")
-        return self._error(where, what, f"write one of {', '.join('@' + one for one in earlier)}")
+        if close and not problem.endswith("itself"):
+            return self._error(where, problem, f"write @{close[0]}")
+        return self._error(
+            where, problem, f"write one of {', '.join('@' + stage_name for stage_name in earlier)}"
+        )
 
-    def _check_kind(self, found: PipelineStage, path: KeyPath, where: KeyPath, type_name: str) -> None:
-        """Require the kind of output that a key of this type of stage takes, where it takes certain kinds only."""
-        gives, wanted = STAGE_TYPES[found.type].gives, _wanted(path, type_name)
-        if wanted and gives not in wanted:
-            needed = " or ".join(f"a {kind}" for kind in wanted)
-            fitting = [f"@{n}" for n, one in self.done.items() if STAGE_TYPES[one.type].gives in wanted]
+    def _check_kind(self, producer: PipelineStage, path: KeyPath, where: KeyPath, type_name: str) -> None:
+        """Require the kind of output that a key of this type of stage accepts, if it is restricted."""
+        gives, accepted = STAGE_TYPES[producer.type].gives, _accepted_kinds(path, type_name)
+        if accepted and gives not in accepted:
+            needed = " or ".join(f"a {kind}" for kind in accepted)
+            fitting = [
+                f"@{n}" for n, candidate in self.done.items() if STAGE_TYPES[candidate.type].gives in accepted
+            ]
             raise self._error(
                 where,
-                f"@{found.name} is a {gives}, and {needed} is needed here",
+                f"@{producer.name} is a {gives}, and {needed} is needed here",
                 f"write {' or '.join(fitting)}" if fitting else f"add a stage that makes {needed} before it",
             )
 
 
-def _wanted(path: KeyPath, type_name: str) -> tuple[OutputKind, ...]:
-    """Return the kinds of output that a key takes; () where any may stand."""
+def _accepted_kinds(path: KeyPath, type_name: str) -> tuple[OutputKind, ...]:
+    """Return the kinds of output that a key accepts; () where any kind is allowed."""
     names = [part for part in path if isinstance(part, str)]
     if path == ("model_name",) or names[-1] == "prompt_tokenizer":
         return ("policy",)

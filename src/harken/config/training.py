@@ -1,4 +1,4 @@
-"""Define what all training types share, and the configurations of SFT and reward-model training."""
+"""Define the settings that all training types share, and the configurations of SFT and reward-model training."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class RewardTraining(Optimisation):
     """Normalisation of the saved model's scores on training responses: none, mean 0, or mean 0 and deviation 1."""
 
     selection_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the held-out prompts that choose the best checkpoint, by their loss; they are left out of all other
-    held-out figures. 0: the last weights are kept."""
+    """Share of the held-out prompts that select the best checkpoint, by their loss; they are left out of all other
+    held-out metrics. 0: the last weights are kept."""
     card: CardSettings = CardSettings()
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Parse YAML to plain data with the place of every value; apply `--set` and expand `${VAR}`.
 
 Scalars follow YAML 1.2's core schema: `1e-6` and `5.e-7` are numbers (PyYAML alone reads text), `no` and
-`on` are text, dates are text. A key written twice is an error.
+`on` are text, dates are text. A repeated key is an error.
 """
 
 from __future__ import annotations
@@ -188,39 +188,39 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
 
 
 def _place(name: str, line: int | None = None) -> str:
-    """Return a file and its line; of a `--set`, whose value may be megabytes, the beginning."""
+    """Return a file and its line; of a `--set`, whose value may be megabytes, only the beginning."""
     if name.startswith("--set"):
         return name[:80]
     return name if line is None else f"{name}:{line}"
 
 
 def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]) -> Any:
-    here = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
-    places.setdefault(path, here)
+    where = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
+    places.setdefault(path, where)
     if len(path) > MAX_DEPTH:
-        raise UserError(NESTED, where=here, fix=NESTING_FIX)
+        raise UserError(NESTED, where=where, fix=NESTING_FIX)
     if len(places) > MAX_VALUES:
         raise UserError(
-            f"more than {MAX_VALUES:,} values", where=here, fix="replace its aliases by plain values"
+            f"more than {MAX_VALUES:,} values", where=where, fix="replace its aliases by plain values"
         )
     if node.tag not in _TAGS:
         raise UserError(
             f"the YAML tag {node.tag} is not supported",
-            where=here,
+            where=where,
             fix="remove it and write a plain value",
         )
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return _scalar(loader, node, here)
+        return _scalar(loader, node, where)
     section: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        line = here if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
+        line = where if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
             raise UserError("a key must be a plain word", where=line, fix="write `key: value`")
         key = key_node.value
         if problem := _invalid_character(key):
-            raise UserError(f"a key holds {problem}", where=line, fix="remove it")
+            raise UserError(f"a key contains {problem}", where=line, fix="remove it")
         if key in section:
             place = f"{line}: {dotted((*path, key))}"
             raise UserError("the key is written twice", where=place, fix="keep one of them")
@@ -229,13 +229,13 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
     return section
 
 
-def _scalar(loader: _Loader, node: yaml.Node, here: str) -> Any:
+def _scalar(loader: _Loader, node: yaml.Node, where: str) -> Any:
     try:
         value = loader.construct_object(node, deep=True)
     except ValueError as error:  # more digits than Python converts
-        raise UserError(f"not a usable number ({error})", where=here, fix="write a smaller one") from None
+        raise UserError(f"not a usable number ({error})", where=where, fix="write a smaller one") from None
     if isinstance(value, str) and (problem := _invalid_character(value)):
-        raise UserError(f"a text holds {problem}", where=here, fix="remove it")
+        raise UserError(f"a text contains {problem}", where=where, fix="remove it")
     return value
 
 
@@ -246,12 +246,12 @@ def _invalid_character(text: str) -> str | None:
     return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else None
 
 
-def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) -> Any:
+def _replaced(data: Any, path: KeyPath, value: Any, where: str, full_path: KeyPath) -> Any:
     """Return `data` with `value` at `path`; missing sections on the way are created."""
     if not path:
         return value
-    key, rest = path[0], path[1:]
-    walked = dotted(whole[: len(whole) - len(path)])
+    key, subpath = path[0], path[1:]
+    walked = dotted(full_path[: len(full_path) - len(path)])
     if isinstance(key, int):
         if not isinstance(data, list):
             raise UserError(f"{walked} is not a list", where=where, fix="use a key instead of a number")
@@ -261,9 +261,9 @@ def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) 
                 where=where,
                 fix="use one of these numbers",
             )
-        return [_replaced(v, rest, value, where, whole) if i == key else v for i, v in enumerate(data)]
+        return [_replaced(v, subpath, value, where, full_path) if i == key else v for i, v in enumerate(data)]
     if data is not None and not isinstance(data, dict):
         kind = "a list: use [0], [1], …" if isinstance(data, list) else "a value, not a section"
         raise UserError(f"{walked} is {kind}", where=where, fix=f"set {walked} itself, or an entry of it")
     section = data or {}
-    return {**section, key: _replaced(section.get(key), rest, value, where, whole)}
+    return {**section, key: _replaced(section.get(key), subpath, value, where, full_path)}
