@@ -14,7 +14,7 @@ HEALTH = [
     Mutant("the critic's warm-up counts as learning", "health/history.py", 'History.after_warmup: self.values(name)[self.critic_warmup:]', "self.values(name)", "health/test_history.py health/test_findings.py"),
     Mutant("standard error of values, not of means", "health/history.py", 'welch_t: variance(before) / len(before) + variance(after) / len(after)', "variance(before) + variance(after)", "health/test_history.py health/test_findings.py"),
     Mutant("a warning stops a run", "health/monitor.py", "Monitor.stop_reason: f.level == 'unhealthy' and f.name in self.stop_on", "f.name in self.stop_on", "health/test_monitor.py"),
-    Mutant("two findings of one cause", "health/monitor.py", "Monitor._evaluate: covered_names((finding.name for finding in found))", "set()", "health/test_monitor.py"),
+    Mutant("two findings of one cause", "health/monitor.py", "Monitor._evaluate: covered_names((finding.name for finding in findings))", "set()", "health/test_monitor.py"),
     Mutant("a covered finding stops no run", "health/monitor.py", "Monitor.stop_reason: (*self.report.findings, *self.report.covered)", "self.report.findings", "health/test_monitor.py"),
     Mutant("votes alarm without a rise of the reward", "health/reward_rules.py", "_votes: latest.get('decided', 0.0) < limits.votes_least or latest['reward_change_low'] <= 0", "latest.get('decided', 0.0) < limits.votes_least", "health/test_findings.py"),
     Mutant("votes alarm although raters follow the reward", "health/reward_rules.py", "_votes: latest['low'] > 0.5", "False", "health/test_findings.py review/test_live.py"),

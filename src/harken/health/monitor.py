@@ -60,8 +60,8 @@ class Monitor:
 
     def stop_reason(self) -> str | None:
         """Return why the run should end: the first finding of `stop_on` that is unhealthy; None to go on."""
-        found = (*self.report.findings, *self.report.covered)
-        unhealthy = (f for f in found if f.level == "unhealthy" and f.name in self.stop_on)
+        findings = (*self.report.findings, *self.report.covered)
+        unhealthy = (f for f in findings if f.level == "unhealthy" and f.name in self.stop_on)
         return next((f"health: {f.name}: {f.what}" for f in unhealthy), None)
 
     def _evaluate(self) -> Report:

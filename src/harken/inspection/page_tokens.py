@@ -139,8 +139,8 @@ def choose_rollouts(step: RecordedStep) -> dict[int, str]:
 
 def token_step(stage: str, step: RecordedStep, chosen: Mapping[int, str], text_of: DecodeToken) -> TokenStep:
     """Return the chosen rows of an update as page data."""
-    rollouts = [_rollout(step, row, why, text_of) for row, why in chosen.items()]
-    return TokenStep(stage, step.update, len(step.rollouts), rollouts, critic_data(step))
+    rollouts = [_rollout(step, row, reason, text_of) for row, reason in chosen.items()]
+    return TokenStep(stage, step.number, len(step.rollouts), rollouts, critic_data(step))
 
 
 def _rollout(step: RecordedStep, row: int, reason: str, text_of: DecodeToken) -> dict[str, Any]:

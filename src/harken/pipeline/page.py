@@ -245,9 +245,8 @@ def write_page(
         part for part in (contents.notice, _leak(summary), *contents.warnings, unreadable.notice()) if part
     )
     if pipeline_config is not None:
-        checksums.remove_checksums(
-            pipeline_config.parent
-        )  # everything has been read; the files change from here on
+        # Everything has been read; the files change from here on.
+        checksums.remove_checksums(pipeline_config.parent)
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
