@@ -33,7 +33,7 @@ REPORT = [
     Mutant("page: the table of runs lists equal settings", "pipeline/page_trials.py", "_varying: len(set(values.values())) > 1", "True", "end_to_end/test_report_anything.py::test_several_runs_of_one_kind_are_compared"),
     Mutant("held out: no response is kept", "train/ppo/heldout.py", "HeldOutEvaluator.measure: scored[:KEPT_RESPONSES]", "scored[:0]", "end_to_end/test_report_anything.py::test_checkpoints_have_the_held_out_responses_of_every_evaluation"),
     Mutant("bands: the KL is healthy up to the alarm", "explorer/bands.py", "<module>: _LIMITS.kl_warning", "_LIMITS.kl_unhealthy", "explorer/test_bands.py"),
-    Mutant("page: an unreadable file is not named", "pipeline/page.py", "write_page: unreadable.notice()", "''", "end_to_end/test_report_anything.py::test_a_file_that_cannot_be_read_is_left_out_with_a_notice"),
+    Mutant("page: an unreadable file is not named", "pipeline/page.py", "write_page: (contents.notice, _leak(summary), *contents.warnings, unreadable.notice())", "(contents.notice, _leak(summary), *contents.warnings, '')", "end_to_end/test_report_anything.py::test_a_file_that_cannot_be_read_is_left_out_with_a_notice"),
     Mutant("page: returns are values", "inspection/critic.py", "critic_data: fmean(returns)", "fmean((value for value, _ in part))", "inspection/test_critic.py"),
     Mutant("split: shards hold the first examples alone", "explorer/shards.py", "write_split_page: examples[start:start + EXAMPLES_PER_SHARD]", "examples[:EXAMPLES_PER_SHARD]", "explorer/test_split.py"),
 ]  # fmt: skip
