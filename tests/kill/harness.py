@@ -97,11 +97,14 @@ def measure(task: Task) -> list[Outcome]:
 
 
 def _still_to_do(task: Task, found: list[Outcome]) -> Iterator[tuple[int, bool]]:
-    """Yield chains until there are enough kills, then operations at which the disk is full; `found` grows meanwhile."""
+    """Yield chains until there are enough kills, then operations at which the disk is full; `found` grows meanwhile.
+
+    There are at least as many chains as kinds of moments, unless few points are asked for.
+    """
     points = -(-task.points // 2)
     done = {(one.number, one.full) for one in found}
     chain = task.half
-    while sum(one.kills for one in found) < points:
+    while sum(one.kills for one in found) < points or chain < min(found[0].moments, task.points // 4):
         if (chain, False) not in done:
             yield chain, False
         chain += 2
