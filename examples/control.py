@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harken.maths.advantage import gae
-from harken.maths.masked import standardise
+from harken.maths.masked import whiten
 from harken.maths.policy_loss import clipped_policy_loss, clipped_value_loss
 
 STEPS, EPISODES, UPDATES, EPOCHS, MINIBATCHES = 20, 128, 60, 4, 4
@@ -87,7 +87,7 @@ def train(seed: int, report: Callable[[int, float], None] = lambda update, rewar
             values = agent.critic(seen)[..., 0]
             advantages = gae(rewards, values, every, gamma=1.0, lam=0.95)
             returns = advantages + values
-            advantages = standardise(advantages, every)
+            advantages = whiten(advantages, every)
         for _ in range(EPOCHS):
             for rows in torch.randperm(EPISODES).chunk(MINIBATCHES):
                 policy = clipped_policy_loss(

@@ -125,4 +125,11 @@ QUANTISED = [
         "False",
         FROZEN,
     ),
+    Mutant(
+        "decode attention rounds its scores before the scale",
+        "rollout/attention.py",
+        "decode_attention: torch.baddbmm(mask.to(key.dtype), grouped, keys.transpose(1, 2), alpha=scale).float()",
+        "(grouped @ keys.transpose(1, 2)).float().mul_(scale).add_(mask)",
+        f"{TESTS}::test_decoding_is_the_training_forward",
+    ),
 ]

@@ -96,10 +96,12 @@ CACHE = [
 ]  # fmt: skip
 
 ATTENTION = [
-    ("no mask", "decode_attention: scores.add_(attention_mask)", "scores"),
-    ("no scale", "decode_attention: (grouped.to(key.dtype) @ key.transpose(-1, -2)).float().mul_(scale)", "(grouped.to(key.dtype) @ key.transpose(-1, -2)).float()"),
+    ("no mask", "decode_attention: torch.baddbmm(mask.to(key.dtype), grouped, keys.transpose(1, 2), alpha=scale)", "(grouped @ keys.transpose(1, 2)) * scale"),
+    ("no mask beside a cap", "decode_attention: scores.add_(mask)", "scores"),
+    ("no scale", "decode_attention: torch.baddbmm(mask.to(key.dtype), grouped, keys.transpose(1, 2), alpha=scale)", "torch.baddbmm(mask.to(key.dtype), grouped, keys.transpose(1, 2))"),
+    ("no scale beside a cap", "decode_attention: (grouped @ keys.transpose(1, 2)).float().mul_(scale)", "(grouped @ keys.transpose(1, 2)).float()"),
     ("a model's own scale is ignored", "decode_attention: features ** (-0.5) if scaling is None else scaling", "features ** (-0.5)"),
-    ("heads of a group stand apart", "decode_attention: query.reshape(rows, groups, heads // groups, features)", "query.reshape(rows, heads // groups, groups, features).transpose(1, 2)"),
+    ("heads of a group stand apart", "decode_attention: query.reshape(rows * groups, heads // groups, features)", "query.reshape(rows, heads // groups, groups, features).transpose(1, 2).flatten(0, 1)"),
 ]  # fmt: skip
 
 PACKING = [

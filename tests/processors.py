@@ -1,4 +1,5 @@
-"""A processor with avx512_bf16, as far as bitsandbytes asks: it repacks 4-bit weights for a kernel made for one.
+"""A processor with avx512_bf16: bitsandbytes repacks 4-bit weights for a kernel of its own, and 16-bit matrices are
+multiplied as they are.
 
 The kernel runs on such a processor alone, so a slow stand-in computes what it computes.
 """
@@ -11,17 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from harken.maths import matmul_dtype
+
 PROCESSORS = ["this", "avx512_bf16"]
 BLOCK = 32
 """Outputs whose numbers lie side by side in the kernel's layout."""
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, processor: str) -> None:
-    """From now on layers of bitsandbytes are made for this processor."""
+    """From now on layers of bitsandbytes are made for this processor, and matmuls run in its dtypes."""
     if processor == "this":
         return
     import bitsandbytes
 
+    monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: True)
     monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
     monkeypatch.setattr(bitsandbytes.functional, "gemv_4bit", packed_product)
 

@@ -59,7 +59,7 @@ def test_ppo_comes_near_the_best_there_is(control, seed):
 MISTAKES = {
     "no credit for what comes later": ("gae", lambda r, v, on, gamma, lam: gae(r, v, on, 0.0, lam)),
     "whitened over every episode": (
-        "standardise",
+        "whiten",
         lambda x, on: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True),
     ),
     "gradient upside down": ("clipped_policy_loss", lambda *given: -clipped_policy_loss(*given)),

@@ -245,7 +245,7 @@ def whitening_that_multiplies_by_the_mask(
         mean = (values * mask).sum() / count
         return (values - mean) / ((values - mean).square() * mask).sum().div(count).sqrt()
 
-    patch.setattr(targets, "standardise", multiplied)
+    patch.setattr(targets, "whiten", multiplied)
     # A value of the critic at a padded place is what an unmasked mean would meet.
     patch.setattr(targets, "gae", lambda rewards, values, response_mask, *_: rewards + 0.1 * values)
     return healthy.config("ppo")
@@ -256,12 +256,12 @@ def whitening_that_keeps_the_mean(
     healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch
 ) -> Spoilt:
     """P26."""
-    standardise = targets.standardise
+    whiten = targets.whiten
 
     def kept(values: Tensor, mask: Tensor) -> Tensor:
-        return standardise(values, mask) + values[mask].mean()
+        return whiten(values, mask) + values[mask].mean()
 
-    patch.setattr(targets, "standardise", kept)
+    patch.setattr(targets, "whiten", kept)
     config = healthy.config("ppo")
     config["training"]["ppo"]["lam"] = 1.0
     return config

@@ -95,7 +95,7 @@ def test_scores_are_those_of_plain_transformers_and_the_head(kind: str, lora: bo
     plain.eval()
     found = load_learned(tmp_path / "rm").score([answer(response, prompt) for prompt, response in TEXTS[:4]])
     wanted = [(score_by_hand(plain, tmp_path / "rm", *pair) - 0.2) * 1.5 for pair in TEXTS[:4]]
-    assert [score.value for score in found] == pytest.approx(wanted, abs=1e-5)
+    assert [score.value for score in found] == pytest.approx(wanted, abs=5e-5)
     assert len(set(wanted)) == 4
 
 
@@ -110,12 +110,12 @@ def test_scores_do_not_depend_on_batch_mates_or_padding(
     learned = load_learned(tmp_path / "rm")
     rows = [learned.tokenize(answer(response, prompt)) for prompt, response in TEXTS]
     alone = [learned.model.raw_scores([row], 1)[0] for row in rows]
-    assert learned.model.raw_scores(rows, 10_000) == pytest.approx(alone, abs=1e-5)
-    assert learned.model.raw_scores(rows[::-1], 70)[::-1] == pytest.approx(alone, abs=1e-5)
+    assert learned.model.raw_scores(rows, 10_000) == pytest.approx(alone, abs=5e-5)
+    assert learned.model.raw_scores(rows[::-1], 70)[::-1] == pytest.approx(alone, abs=5e-5)
     pad = learned.model.pad_token
     batch = learned.model.backbone._collate([rows[0], [*rows[2]]])  # type: ignore[attr-defined]
     batch.tokens[0, len(rows[0]) :] = pad + 9  # what stands behind the mask
-    assert float(learned.model.rewards(batch)[0]) == pytest.approx(alone[0], abs=1e-5)
+    assert float(learned.model.rewards(batch)[0]) == pytest.approx(alone[0], abs=5e-5)
 
 
 def test_an_encoder_has_no_way_to_pack_or_to_generate(tmp_path: Path) -> None:
