@@ -8,13 +8,15 @@ const SIDE = 260;
 const LEFT = 44;
 const BOTTOM = 36;
 const TOP = 10;
+/** Room for half of the last label of the axis. */
+const RIGHT = 20;
 /** The probability that a model gives to the response that it prefers is at least this. */
 const LEAST = 0.5;
 
 export function Reliability({ calibration }: { calibration: Calibration }) {
   const { bins } = calibration;
   const lowest = Math.min(LEAST, ...bins.map(({ low }) => Math.floor(low * 10) / 10));
-  const x = (value: number) => LEFT + ((value - LEAST) / (1 - LEAST)) * (SIDE - LEFT - 10);
+  const x = (value: number) => LEFT + ((value - LEAST) / (1 - LEAST)) * (SIDE - LEFT - RIGHT);
   const y = (value: number) => SIDE - BOTTOM - ((value - lowest) / (1 - lowest)) * (SIDE - BOTTOM - TOP);
   const rows = Array.from({ length: Math.round((1 - lowest) * 10) + 1 }, (_, i) => lowest + i / 10);
   const largest = Math.max(...bins.map(({ pairs }) => pairs));
@@ -27,14 +29,14 @@ export function Reliability({ calibration }: { calibration: Calibration }) {
       <svg viewBox={`0 0 ${SIDE} ${SIDE}`} role="img" aria-label={`Reliability diagram. ${words}.`}>
         {rows.map((value) => (
           <g>
-            <line class="grid" x1={LEFT} x2={SIDE - 10} y1={y(value)} y2={y(value)} />
+            <line class="grid" x1={LEFT} x2={SIDE - RIGHT} y1={y(value)} y2={y(value)} />
             <text x={LEFT - 6} y={y(value) + 4} text-anchor="end">
               {percent(value, 0)}
             </text>
           </g>
         ))}
         {[0.5, 0.6, 0.7, 0.8, 0.9, 1].map((value) => (
-          <text x={x(value)} y={SIDE - BOTTOM + 15} text-anchor={value === 1 ? "end" : "middle"}>
+          <text x={x(value)} y={SIDE - BOTTOM + 15} text-anchor="middle">
             {percent(value, 0)}
           </text>
         ))}
@@ -48,7 +50,7 @@ export function Reliability({ calibration }: { calibration: Calibration }) {
             <circle class="point" cx={x(bin.confidence)} cy={y(bin.accuracy)} r={2.5 + 3 * Math.sqrt(bin.pairs / largest)} />
           </g>
         ))}
-        <text x={(LEFT + SIDE - 10) / 2} y={SIDE - 4} text-anchor="middle">
+        <text x={(LEFT + SIDE - RIGHT) / 2} y={SIDE - 4} text-anchor="middle">
           probability it gives to its preference
         </text>
       </svg>
