@@ -1,4 +1,4 @@
-"""Mistakes in the audit of responses, its queues and its account."""
+"""Mistakes in the audit of responses, its queues and its description."""
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
@@ -16,12 +16,12 @@ LANGUAGE, PHRASES, LEAKAGE, REFERENCES = (
     "evaluate/audit/test_template_leakage.py",
     "evaluate/audit/test_references.py",
 )
-MARKUP, SENTENCES, SCRIPTS, QUEUES, ACCOUNT = (
+MARKUP, SENTENCES, SCRIPTS, QUEUES, DESCRIPTION = (
     "evaluate/audit/test_markup.py",
     "evaluate/audit/test_sentence_end.py",
     "evaluate/audit/test_scripts.py",
     "evaluate/audit/test_queues.py",
-    "evaluate/audit/test_account.py",
+    "evaluate/audit/test_description.py",
 )
 AUDIT = "evaluate/audit/test_audit.py"
 
@@ -33,8 +33,8 @@ TABLE = [
     ("whitespace is a character", "evaluate/audit/response.py", "character_repetition: ''.join(text.split())", "text", MEASURES),
     ("zero-width characters are visible", "evaluate/audit/response.py", "is_empty: text.translate(_INVISIBLE).strip()", "text.strip()", MEASURES),
     ("every rule is a loop", "evaluate/audit/response.py", "audit_response: None if loop and _is_rule(loop) else loop", "loop", MEASURES),
-    ("two items are a list", "evaluate/audit/lists.py", "repeated_item_fraction: len(items) >= MIN_ITEMS", "len(items) >= 2", MEASURES),
-    ("numbered items all differ", "evaluate/audit/lists.py", "repeated_item_fraction: not w.isdigit()", "True", MEASURES),
+    ("two items are a list", "evaluate/audit/repeated_items.py", "repeated_item_fraction: len(items) >= MIN_ITEMS", "len(items) >= 2", MEASURES),
+    ("numbered items all differ", "evaluate/audit/repeated_items.py", "repeated_item_fraction: not w.isdigit()", "True", MEASURES),
     ("the own length is the yardstick", "evaluate/audit/rows.py", "_add_length_ratio: other != policy", "True", MEASURES),
     ("one word is a yardstick", "evaluate/audit/rows.py", "_add_length_ratio: max(median(others), SHORT_RESPONSE)", "max(median(others), 1)", MEASURES),
     ("shingles reach into the next text", "evaluate/audit/duplicates.py", "number_shingles: text_of[:len(fives)] == text_of[len(names) - len(fives):]", "text_of[:len(fives)] >= 0", DUPLICATES),
@@ -72,15 +72,15 @@ TABLE = [
     ("set limits are ignored", "evaluate/audit/queues.py", "reward_limits: chosen is not None", "False", QUEUES),
     ("published limits are ignored", "evaluate/audit/queues.py", "reward_limits: thresholds.reward_thresholds == 'published'", "False", QUEUES),
     ("a broken text is useful", "evaluate/audit/queues.py", "_low_but_useful: BROKEN & set(found['flags'])", "False", QUEUES),
-    ("the draw has no seed", "evaluate/audit/queues.py", "_please_look: random.Random(thresholds.review_seed)", "random.Random()", QUEUES),
+    ("the draw has no seed", "evaluate/audit/queues.py", "_manual_review: random.Random(thresholds.review_seed)", "random.Random()", QUEUES),
     ("scores are compared without ranks", "evaluate/audit/queues.py", "_ranks: (rankdata(list(values.values())) - 0.5) / len(values)", "np.array(list(values.values()))", QUEUES),
     ("steps alone are a procedure anywhere", "evaluate/audit/queues.py", "_is_stem_procedure: steps and quantities", "steps or quantities", QUEUES),
     ("a strong loss is first when it is small", "evaluate/audit/queues.py", "_against_baseline: _by(losses, losses, highest=False)", "_by(losses, losses, highest=True)", QUEUES),
-    ("McNemar counts concordant pairs", "evaluate/audit/account.py", "kind_rates: sum(other[place] and not has[place] for place in shared)", "sum(other[place] for place in shared)", ACCOUNT),
-    ("rates are of the baseline", "evaluate/audit/account.py", "kind_rates: wilson_interval(sum(has.values()), len(own))", "wilson_interval(len(own) - sum(has.values()), len(own))", ACCOUNT),
-    ("one test of many is enough", "evaluate/audit/account.py", "_policy_sentences: rate.mcnemar_p * tests < ALPHA", "rate.mcnemar_p < 2", ACCOUNT),
-    ("a loss is called a win", "evaluate/audit/account.py", "_pair_sentence: wins > losses", "wins < losses", ACCOUNT),
-    ("the mean without them has them", "evaluate/audit/account.py", "_mismatch_sentences: 'reward_mismatch' not in audited[key_of(row)]['flags']", "True", ACCOUNT),
+    ("McNemar counts concordant pairs", "evaluate/audit/description.py", "kind_rates: sum(other[place] and not has[place] for place in shared)", "sum(other[place] for place in shared)", DESCRIPTION),
+    ("rates are of the baseline", "evaluate/audit/description.py", "kind_rates: wilson_interval(sum(has.values()), len(own))", "wilson_interval(len(own) - sum(has.values()), len(own))", DESCRIPTION),
+    ("one test of many is enough", "evaluate/audit/description.py", "_policy_sentences: rate.mcnemar_p * tests < ALPHA", "rate.mcnemar_p < 2", DESCRIPTION),
+    ("a loss is called a win", "evaluate/audit/description.py", "_pair_sentence: wins > losses", "wins < losses", DESCRIPTION),
+    ("the mean without them has them", "evaluate/audit/description.py", "_mismatch_sentences: 'reward_mismatch' not in audited[key_of(row)]['flags']", "True", DESCRIPTION),
 ]  # fmt: skip
 
 AUDITED = [Mutant(f"audit: {name}", file, old, new, tests) for name, file, old, new, tests in TABLE]

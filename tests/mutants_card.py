@@ -91,8 +91,23 @@ PROBES = [
 ]  # fmt: skip
 
 BEST_OF_N = [
-    ("judges at random", "best_of_n_curve: float(weights[i] @ np.asarray(values[i], dtype=np.float64))", "float(weights[i] @ np.asarray(values[i], dtype=np.float64)) if name == 'reward' else float(np.mean(values[i]))"),
+    ("judges at random", "best_of_n_curve: best_of_n_mean([rewards[i] for i in kept], [values[i] for i in kept], n)", "best_of_n_mean([rewards[i] for i in kept], [values[i] for i in kept], n if name == 'reward' else 1)"),
     ("prompts with too few samples", "best_of_n_curve: len(row) >= n", "len(row) >= 1"),
+]  # fmt: skip
+
+DISTANCE = [
+    ("the farthest bin first", "_quantile_masks: np.unique(index)[::-1]", "np.unique(index)"),
+    ("the place of the chosen side", "distance_section: each.mean(axis=1)", "each[:, 0]"),
+    ("unscored pairs stay", "distance_section: np.isfinite(each).all(axis=1)", "np.isfinite(each).any(axis=1)"),
+    ("preferred and other swapped", "distance_section: np.where(kept.side > 0, 0, 1)", "np.where(kept.side > 0, 1, 0)"),
+    ("bins of any size", "_quantile_masks: len(place) // MIN_DISTANCE_BIN_PAIRS", "len(place)"),
+]  # fmt: skip
+
+REFERENCE = [
+    ("sums, not means", "mean_response_logprobs: total / sum(masks[i])", "total"),
+    ("the prompt counts too", "mean_response_logprobs: i >= max(start, 1)", "i >= 1"),
+    ("any run below is the SFT model", '_is_sft: training.get("type") == "sft"', "True"),
+    ("token ids of another tokenizer", "find_reference.logprobs: isinstance(pair, TokenPair)", "False"),
 ]  # fmt: skip
 
 LEARNING_CURVE = [
@@ -179,9 +194,11 @@ TABLES = {
     ("card/edits.py", "card/test_sections.py"): EDITS,
     ("card/probes.py", "card/test_sections.py"): PROBES,
     ("card/best_of_n.py", "card/test_sections.py"): BEST_OF_N,
+    ("card/distance.py", "card/test_distance.py"): DISTANCE,
+    ("card/reference.py", "card/test_distance.py"): REFERENCE,
     ("card/learning_curve.py", "card/test_sections.py"): LEARNING_CURVE,
     ("card/stability.py", "card/test_sections.py"): STABILITY,
-    ("card/lists.py", "card/test_lists.py"): LISTS,
+    ("card/list_benchmarks.py", "card/test_list_benchmarks.py"): LISTS,
     ("card/faults.py", "card/test_faults.py card/test_judgement.py"): FAULTS,
     ("card/judgement.py", "card/test_judgement.py"): JUDGEMENT,
     (

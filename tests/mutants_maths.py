@@ -103,9 +103,6 @@ PREFERENCE_LOSS = [
 STATISTICS = [
     ("wilson without its z² term", 'score_bounds: (share + z ** 2 / (2 * n)) / (1 + z ** 2 / n)', "share"),
     ("wilson one-sided", "wilson_interval: 0.5 + confidence / 2", "confidence"),
-    ("bootstrap unpaired", "paired_bootstrap: bootstrap_mean(second - first, draws, seed, confidence)", "(lambda a, b: Interval(b.mean - a.mean, b.low - a.high, b.high - a.low))(bootstrap_mean(first, draws, seed, confidence), bootstrap_mean(second, draws, seed + 1, confidence))"),
-    ("left minus right", "paired_bootstrap: second - first", "first - second"),
-    ("bootstrap seed ignored", "bootstrap_mean: seed", "0"),
     ("bootstrap lets NaN in", "_finite: not np.isfinite(array).all()", "np.isposinf(array).any()"),
 ]  # fmt: skip
 

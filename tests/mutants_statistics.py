@@ -12,7 +12,12 @@ SLOW, ORACLES, PAIRS = (
 
 DEGENERATE = "maths/test_clustered_intervals.py"
 
+FEW = "evaluate/test_few_prompts.py"
+
 BOOTSTRAP = [
+    ("two clusters have an interval", "enough_clusters: clusters >= LEAST_CLUSTERS", "clusters >= 2", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
+    ("BCa of two clusters", "bca_interval: not enough_clusters(clusters)", "False", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
+    ("the seed is ignored", "cluster_counts: np.random.default_rng(seed)", "np.random.default_rng(0)", "maths/test_statistics.py::test_the_seed_decides"),
     ("replicates that do not vary give a point", "percentile_interval: found.constant", "False", f"{DEGENERATE}::test_a_mean_of_equal_values_has_no_interval"),
     ("draws of other clusters in each column", "resample_ratios: np.hstack([top, bottom])", "np.hstack([top, bottom[::-1]])", f"{SLOW}::test_replicates_are_ratios_of_the_drawn_clusters"),
     ("percentiles of z for few clusters", "critical_value: clusters is None", "True", f"{SLOW}::test_expanded_percentiles_are_hesterbergs"),
@@ -69,14 +74,16 @@ REGRESSIONS = [
 ]  # fmt: skip
 
 COMPARISONS = [
-    ("evaluate/estimates.py", "a prompt's samples are prompts", "Units.means: np.bincount(self.families, judged.astype(np.float64))", "np.bincount(self.families, known.sum(axis=1).astype(np.float64))", "evaluate/test_compare.py::test_several_samples_are_no_more_evidence_than_their_prompts"),
+    ("evaluate/estimates.py", "too few prompts are called equal", "Units.means: enough_clusters(clusters)", "True", f"{FEW}::test_means_of_too_few_prompts_have_no_interval"),
+    ("evaluate/pair_tables.py", "the reasons of slices are forgotten", "_reasons: isinstance(found, list)", "False", f"{FEW}::test_tables_and_sentences_say_why"),
+    ("evaluate/estimates.py", "a prompt's samples are prompts", "Units.means: np.bincount(self.clusters, judged.astype(np.float64))", "np.bincount(self.clusters, known.sum(axis=1).astype(np.float64))", "evaluate/test_compare.py::test_several_samples_are_no_more_evidence_than_their_prompts"),
     ("evaluate/estimates.py", "ties are half of the decided", "win_figures: known & (signs != 0)", "known", f"{PAIRS}::test_three_win_rates_differ_in_what_a_tie_counts"),
     ("evaluate/pairs.py", "repeatability counts ties", "_within_repeatability: size > rules.tie_epsilon", "size >= rules.tie_epsilon", f"{PAIRS}::test_the_rows_within_the_repeatability_are_counted"),
     ("evaluate/pairs.py", "scorers disagree over ties too", "_disagreement: ~np.isnan(product) & (product != 0)", "~np.isnan(product)", f"{PAIRS}::test_scorers_disagree_where_they_prefer_different_policies"),
     ("evaluate/pairs.py", "lengths are left minus right", "_length: (second - first).ravel()", "(first - second).ravel()", f"{PAIRS}::test_the_length_control_is_that_of_the_estimator"),
     ("evaluate/compare.py", "Holm over one pair", "_adjust: holm([one['sign_test_p'] for one in found])", "[one['sign_test_p'] for one in found]", f"{PAIRS}::test_holm_goes_over_the_pairs_and_benjamini_hochberg_over_the_slices_of_one"),
     ("evaluate/compare.py", "strengths over the last policy", "_strengths: fitted.b[0] - fitted.b[0, 0]", "fitted.b[0] - fitted.b[0, -1]", f"{PAIRS}::test_strengths_follow_the_wins"),
-    ("evaluate/response_table.py", "a prompt is always its own family", "build_table: prompt if cluster is None else _family(row, cluster)", "prompt", f"{PAIRS}::test_families_of_prompts_are_the_units"),
+    ("evaluate/response_table.py", "a prompt is always its own cluster", "build_table: prompt if cluster is None else _cluster_of(row, cluster)", "prompt", f"{PAIRS}::test_clusters_of_prompts_are_the_units"),
     ("evaluate/response_table.py", "one row with tokens is enough", "_length_unit: all((row.get('response_tokens') is not None for row in rows))", "any((row.get('response_tokens') is not None for row in rows))", f"{PAIRS}::test_one_response_without_tokens_has_all_counted_in_words"),
     ("evaluate/slices.py", "rare values are dropped", "_by_column: (small := len(counts) - len(kept)) > 0", "False", f"{PAIRS}::test_rare_values_of_a_column_are_put_together"),
 ]  # fmt: skip

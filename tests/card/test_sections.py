@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from harken.card import edits
 from harken.card.accuracy import accuracy_slices, length_accuracy
 from harken.card.baselines import baselines, fit_pair_weights
-from harken.card.best_of_n import best_of_n_curve, selection_weights
+from harken.card.best_of_n import best_of_n_curve
 from harken.card.calibrated import training_calibration
 from harken.card.ceiling import ceiling_section
 from harken.card.learning_curve import learning_curve
@@ -25,6 +25,7 @@ from harken.card.rows import MAX_CARD_ROWS, MAX_ROW_CHARS, card_rows
 from harken.card.scored import ScoredPairs, score
 from harken.card.spread import margin_section, spread_section
 from harken.card.stability import repeatability_section
+from harken.maths.statistics.overoptimisation import selection_weights
 from harken.records import Message, Preference, Prompt, TokenPair
 
 

@@ -62,9 +62,9 @@ def judge(out: Path) -> object:
     return RewardModel.load(resolve(str(TinyFolder(out).reward.root)), torch.float32, "cpu")
 
 
-def accounts(out: Path) -> object:
+def sections(out: Path) -> object:
     folder = TinyFolder(out)
-    return pipeline_page.page_accounts({"reward": folder.reward}, folder.evaluation)
+    return pipeline_page.page_sections({"reward": folder.reward}, folder.evaluation)
 
 
 def text(name: str) -> Callable[[Path], object]:
@@ -99,11 +99,11 @@ READERS: dict[str, Callable[[Path], object]] = {
     "04_eval/manifest.json": lambda out: manifest.read_manifest(out / "04_eval" / "manifest.json"),
     "04_eval/responses.parquet": lambda out: read_rows(out / "04_eval" / "responses.parquet"),
     "04_eval/summary.json": text("04_eval/summary.json"),
-    "04_eval/audit.json": accounts,
+    "04_eval/audit.json": sections,
     "04_eval/SHA256SUMS": text("04_eval/summary.json"),
     "02_rm/card/card.json": text("02_rm/card/card.json"),
-    "02_rm/card/card.md": accounts,
-    "02_rm/card/SHA256SUMS": accounts,
+    "02_rm/card/card.md": sections,
+    "02_rm/card/SHA256SUMS": sections,
     "pipeline.yml": pipeline.report_pipeline,
     "results.json": text("results.json"),
     "05_report/report.html": text("05_report/report.html"),

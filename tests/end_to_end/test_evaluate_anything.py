@@ -235,7 +235,7 @@ def test_slices_are_columns_of_the_prompts(world: Path, tmp_path: Path) -> None:
     table, summary = evaluate(
         world, tmp_path / "out", data=data, slices=["level", "domain"], cluster_by="level"
     )
-    assert (summary["families"], summary["family_column"]) == (2, "level")
+    assert (summary["clusters"], summary["cluster_column"]) == (2, "level")
     assert {one["value"] for one in summary["pairs"][0]["slices"] if one["column"] == "level"} == {
         "hard",
         "easy",

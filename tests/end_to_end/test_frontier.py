@@ -29,9 +29,9 @@ def test_best_of_n_is_measured_by_the_runs_own_reward_and_drawn(
     tables = []
     measure = frontier.curve_points
 
-    def kept(table: dict[str, list[list[float]]], n: int, seed: int) -> list[dict[str, object]]:
+    def kept(table: dict[str, list[list[float]]], n: int) -> list[dict[str, object]]:
         tables.append(table)
-        return measure(table, n, seed)
+        return measure(table, n)
 
     monkeypatch.setattr(frontier, "curve_points", kept)
     assert main(["frontier", str(world / "ppo"), "--best-of", "6"]) == 0

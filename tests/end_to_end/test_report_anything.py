@@ -275,7 +275,7 @@ def test_a_file_without_scores_shows_length_flags_and_queues(
     assert data["summary"] is None and data["reward"] is None and data["policies"] == ["old", "new"]
     assert [len(example["responses"]) for example in data["examples"]] == [2, 2, 2, 2, 1]
     assert "repetition" in data["examples"][0]["responses"][0]["flags"]
-    assert any("please_look" in example["queues"] for example in data["examples"])
+    assert any("manual_review" in example["queues"] for example in data["examples"])
     assert "nothing is compared" in data["verdict"][0]["text"]
 
 

@@ -28,7 +28,7 @@ def row(policy, prompt, reward, sample=0, **fields):
 
 
 def study(policies=("A", "B", "C"), samples=1, seed=0, **options):
-    """Rows with two domains, a column `kind`, families of two prompts, a judge that is noisy, and lengths that pay."""
+    """Rows with two domains, a column `kind`, clusters of two prompts, a judge that is noisy, and lengths that pay."""
     random = np.random.default_rng(seed)
     made = []
     for p in range(N):
@@ -209,8 +209,8 @@ def test_strengths_follow_the_wins(plain):
     assert study(policies=("A", "B"))[1]["strengths"] is None
 
 
-def test_families_of_prompts_are_the_units():
-    """Every prompt twice in one family is no more evidence than once."""
+def test_clusters_of_prompts_are_the_units():
+    """Every prompt twice in one cluster is no more evidence than once."""
     random = np.random.default_rng(3)
     d = random.normal(0.3, 1, 60)
     once = [row(p, i, k * d[i]) for k, p in enumerate("AB") for i in range(60)]
@@ -218,17 +218,17 @@ def test_families_of_prompts_are_the_units():
     first = pair(compare(once, draws=300, refit_draws=20))
     summary = compare(twice, draws=300, refit_draws=20, cluster="family")
     second = pair(summary)
-    assert (summary["families"], summary["family_column"], summary["prompts"]) == (60, "family", 120)
+    assert (summary["clusters"], summary["cluster_column"], summary["prompts"]) == (60, "family", 120)
     assert second["sign_test_p"] == first["sign_test_p"]
     assert second["reward"]["low"] == pytest.approx(first["reward"]["low"])
     assert second["standard_error"] == pytest.approx(first["standard_error"])
     assert second["standard_error"] == clustered_standard_error(np.repeat(d, 2), np.repeat(np.arange(60), 2))
     widths = [p["win_rate"]["high"] - p["win_rate"]["low"] for p in (first, second)]
     assert widths[1] == pytest.approx(widths[0], rel=0.06)
-    assert "60 families of prompts (family)" in tables(summary, 200)
+    assert "60 clusters of prompts (family)" in tables(summary, 200)
 
 
-def test_a_prompt_without_a_family_is_named():
+def test_a_prompt_without_a_cluster_is_named():
     with pytest.raises(UserError, match="prompt 'p0' has no value in column 'family'"):
         compare([row("A", 0, 1.0)], cluster="family")
 

@@ -54,7 +54,7 @@ def signed(figures):
 
     known = figures["low"] is not None
     return f"{text(figures['value'])} " + (
-        f"{text(figures['low'])} to {text(figures['high'])}" if known else "no interval"
+        f"{text(figures['low'])} to {text(figures['high'])}" if known else figures["no_interval"]
     )
 
 
@@ -396,8 +396,8 @@ def test_the_card_and_the_audit_are_sections_of_text_and_tables(browser, run, tm
         {"kind": "heading", "text": "Accuracy"}, {"kind": "text", "text": "<b>plain</b>"},
         {"kind": "item", "text": "one"}, {"kind": "table", "heads": ["a", "b"], "rows": [["x", "<i>y</i>"]]},
     ]  # fmt: skip
-    account = {"id": "audit", "title": "Audit", "blocks": blocks}
-    browser.open(build_report(tmp_path / "p.html", **run | {"accounts": [account]}))
+    section = {"id": "audit", "title": "Audit", "blocks": blocks}
+    browser.open(build_report(tmp_path / "p.html", **run | {"sections": [section]}))
     text = browser.value("document.querySelector('#audit').textContent")
     assert all(part in text for part in ("Accuracy", "<b>plain</b>", "one", "<i>y</i>"))
     assert browser.value("document.querySelectorAll('#audit i, #audit b').length") == 0

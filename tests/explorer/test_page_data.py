@@ -197,10 +197,13 @@ def test_the_first_example_is_the_largest_disagreement():
 
 
 def test_an_example_has_the_queues_of_its_responses_and_further_columns():
-    audited = {("p", 0, "A"): {"flags": ["strong_loss", "empty"]}, ("p", 0, "B"): {"flags": ["please_look"]}}
-    queues = {"please_look": "drawn", "strong_loss": "far below"}
+    audited = {
+        ("p", 0, "A"): {"flags": ["strong_loss", "empty"]},
+        ("p", 0, "B"): {"flags": ["manual_review"]},
+    }
+    queues = {"manual_review": "drawn", "strong_loss": "far below"}
     made = made_of([row("A", topic="rain"), row("B", topic="rain")], audited=audited, queues=queues)
-    assert made["examples"][0]["queues"] == ["please_look", "strong_loss"]
+    assert made["examples"][0]["queues"] == ["manual_review", "strong_loss"]
     assert made["examples"][0]["extra"] == {"topic": "rain"}
 
 

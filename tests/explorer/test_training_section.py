@@ -72,7 +72,7 @@ def page(run, tmp_path_factory):
         "stage_metrics": metrics,
         "stage_info": info,
         "overlays": overlay_data([(name, "ppo", found) for name, found in metrics.items()]),
-        "accounts": [
+        "sections": [
             {
                 "id": "reward-model",
                 "title": "Reward model",

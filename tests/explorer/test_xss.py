@@ -89,7 +89,7 @@ def base(run: dict[str, Any]) -> Data:
         "title": "Runs", "caption": "c", "columns": [{"name": "lr", "unit": "", "format": "text"}],
         "rows": [{"name": "run", "stage": "ppo", "cells": ["1"]}],
     }  # fmt: skip
-    data["accounts"] = [{"id": "audit", "title": "Audit", "blocks": [{"kind": "text", "text": "x"}]}]
+    data["sections"] = [{"id": "audit", "title": "Audit", "blocks": [{"kind": "text", "text": "x"}]}]
     data["overlays"] = [
         {"title": "PPO", "kind": "ppo", "charts": copy.deepcopy(data["stages"][0]["charts"][:1])}
     ]
@@ -221,10 +221,10 @@ def cards(data: Data, texts: list[str]) -> Data:
     return data
 
 
-def accounts(data: Data, texts: list[str]) -> Data:
+def sections(data: Data, texts: list[str]) -> Data:
     blocks = [{"kind": kind, "text": text} for text in texts for kind in ("heading", "text", "item")]
     table = {"kind": "table", "heads": texts[:4], "rows": [[text] * 4 for text in texts]}
-    data["accounts"] = [{"id": "audit", "title": APART.join(texts), "blocks": [*blocks, table]}]
+    data["sections"] = [{"id": "audit", "title": APART.join(texts), "blocks": [*blocks, table]}]
     return data
 
 
@@ -257,7 +257,7 @@ def checkpoints(data: Data, texts: list[str]) -> Data:
 
 SINKS = (
     prompts, responses, domains, ids, titles, verdicts, policies, judges, flags, metrics, findings, configurations,
-    cards, accounts, runs, tokens, checkpoints,
+    cards, sections, runs, tokens, checkpoints,
 )  # fmt: skip
 
 

@@ -150,5 +150,5 @@ def test_alphas_interval_is_no_point_where_raters_always_agree():
 def test_alphas_interval_of_a_few_rows_is_all_there_is():
     """Resamples of five rows miss more often than 5 %: two rows of guessing raters did in a third of studies."""
     rows = [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [2.0, 2.0], [0.0, 1.0], [1.0, 2.0]]
-    few, enough = alpha_interval(rows[:5]), alpha_interval(rows)
+    few, enough = alpha_interval(rows[:5]), alpha_interval(rows * 2)
     assert (few.low, few.high) == (-1.0, 1.0) and -1.0 < enough.low < enough.value

@@ -8,7 +8,6 @@ from scipy import stats
 
 from harken.maths.statistics.bootstrap import bca_interval, percentile_interval, resample_ratios
 from harken.maths.statistics.intervals import (
-    bootstrap_mean,
     clustered_jeffreys,
     clustered_mean_interval,
     unvaried_interval,
@@ -97,7 +96,6 @@ def test_the_bound_of_equal_values_covers():
 @pytest.mark.parametrize("values", [[0.7], [0.7] * 5, [0.0] * 40, [0.1] * 40])
 def test_a_mean_of_equal_values_has_no_interval(values):
     for found in (
-        bootstrap_mean(values, draws=50),
         clustered_mean_interval(values, np.arange(len(values))),
         clustered_mean_interval([*values, *values], [0] * 2 * len(values)),
     ):

@@ -229,7 +229,7 @@ def test_the_report_is_a_page(tmp_path: Path) -> None:
     rate = figures["pairs"][0]["win_rate_decided"]["value"]
     assert "Raters prefer ours to base" in data["headline"]["sentence"]["text"]
     assert data["headline"]["numbers"][0]["value"] == f"{100 * rate:.0f} %"
-    texts = [block.get("text", "") for block in data["accounts"][0]["blocks"]]
+    texts = [block.get("text", "") for block in data["sections"][0]["blocks"]]
     assert "Agreement of raters" in texts and any(text.startswith("win rate of decided") for text in texts)
     (stage,) = data["stages"]
     assert (stage["kind"], stage["steps"]) == ("review", max(len(own) for own in study.tasks.values()) - 6)

@@ -1,5 +1,5 @@
 // The page: header, contents, sections.
-import { Accounts } from "./overview/Accounts";
+import { TextSections } from "./overview/TextSections";
 import { Comparison } from "./overview/Comparison";
 import { TrialTable } from "./overview/TrialTable";
 import { Overview } from "./overview/Overview";
@@ -28,7 +28,7 @@ export function entries(data: PageData): Entry[] {
     [data.verdict.length > 0, "verdict", "Verdict"],
     [data.summary !== null, "comparison", "Comparison"],
     [data.trials !== null, "trials", data.trials?.title ?? ""],
-    ...data.accounts.map((account): [boolean, string, string] => [true, account.id, account.title]),
+    ...data.sections.map((section): [boolean, string, string] => [true, section.id, section.title]),
     [data.stages.some((stage) => stage.charts.length > 0), "training", trainingTitle(data.stages)],
     [data.examples.length > 0, "responses", "Responses"],
     [data.tokens.steps.length > 0, "tokens", "Tokens"],
@@ -60,7 +60,7 @@ export function App({ data }: { data: PageData }) {
         {has("verdict") ? <Overview data={data} /> : null}
         {data.summary ? <Comparison data={data} summary={data.summary} /> : null}
         {data.trials ? <TrialTable trials={data.trials} /> : null}
-        <Accounts accounts={data.accounts} stages={data.stages} />
+        <TextSections sections={data.sections} stages={data.stages} />
         {has("training") ? <Training data={data} /> : null}
         {has("responses") ? <Responses data={data} /> : null}
         {has("tokens") ? <Tokens data={data} /> : null}

@@ -27,7 +27,7 @@ export interface PageData {
   /**
    * Sections of text and tables: the reward model's card, the audit.
    */
-  accounts: Account[];
+  sections: TextSection[];
   examples: Example[];
   /**
    * Shards that hold the examples, as names relative to the page, in order; empty where the page holds them. Each is JSON of a list of examples.
@@ -133,8 +133,8 @@ export interface Summary {
   domains: {
     [k: string]: number;
   };
-  families: number;
-  family_column: string | null;
+  clusters: number;
+  cluster_column: string | null;
   repeatability: number | null;
   length_unit: "tokens" | "words";
   refit_draws: number;
@@ -142,8 +142,12 @@ export interface Summary {
     policies: {
       policy: string;
       value: number;
-      low: number;
-      high: number;
+      low: number | null;
+      high: number | null;
+      /**
+       * Why there is no interval; absent where there is one.
+       */
+      no_interval?: string;
     }[];
     tie_parameter: number;
     draws: number;
@@ -202,13 +206,17 @@ export interface Rate {
 export interface Mean {
   value: number;
   /**
-   * Null where the values say nothing about the error.
+   * Null where there is no interval.
    */
   low: number | null;
   high: number | null;
   n: number;
   bca_low?: number | null;
   bca_high?: number | null;
+  /**
+   * Why there is no interval; absent where there is one.
+   */
+  no_interval?: string;
 }
 /**
  * A comparison over all domains, with its tests.
@@ -323,7 +331,7 @@ export interface Pair {
 export interface Change {
   value: number;
   /**
-   * Null where the values say nothing about the error.
+   * Null where there is no interval.
    */
   low: number | null;
   high: number | null;
@@ -333,6 +341,10 @@ export interface Change {
   mcnemar_p: number;
   bca_low?: number | null;
   bca_high?: number | null;
+  /**
+   * Why there is no interval; absent where there is one.
+   */
+  no_interval?: string;
 }
 /**
  * A slice: right compared with left by learned reward; differences are right minus left.
@@ -369,10 +381,14 @@ export interface Comparison {
 export interface Interval {
   value: number;
   /**
-   * Null where the values say nothing about the error.
+   * Null where there is no interval.
    */
   low: number | null;
   high: number | null;
+  /**
+   * Why there is no interval; absent where there is one.
+   */
+  no_interval?: string;
 }
 /**
  * Wins, ties and losses of the right policy, and win rates in which a tie counts as a loss, not at all, and as half a win.
@@ -392,9 +408,9 @@ export interface Wins {
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
- * via the `definition` "account".
+ * via the `definition` "text_section".
  */
-export interface Account {
+export interface TextSection {
   id: string;
   title: string;
   blocks: {
@@ -692,6 +708,10 @@ export interface Card {
     difference: number;
     low: number | null;
     high: number | null;
+    /**
+     * Why there is no interval; absent where there is one.
+     */
+    no_interval?: string;
   }[];
   /**
    * Edits that add no quality: change of the reward in standard deviations, and pairs they win.
@@ -704,6 +724,10 @@ export interface Card {
     low: number | null;
     high: number | null;
     flips: Share | null;
+    /**
+     * Why there is no interval; absent where there is one.
+     */
+    no_interval?: string;
   }[];
   faults: {
     name: string;

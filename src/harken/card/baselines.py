@@ -57,7 +57,7 @@ def _compare(scored: ScoredPairs, verdict: NDArray[Any]) -> Section:
     difference = clustered_mean_interval(
         (scored.correct - right)[decided], scored.prompts[decided], limits=(-1.0, 1.0)
     )
-    return accuracy | {"difference": interval_section(difference)}
+    return accuracy | {"difference": interval_section(difference, accuracy["prompts"])}
 
 
 def _bag_of_words_margins(scored: ScoredPairs, training: Sequence[Preference]) -> RewardArray:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from harken.card.scored import Section, interval_section
-from harken.maths.statistics.intervals import clustered_mean_interval
-from harken.maths.statistics.overoptimisation import selection_weights
+from harken.maths.statistics.overoptimisation import best_of_n_mean
 from harken.maths.theory import best_of_n_kl
 
 
@@ -30,11 +27,10 @@ def best_of_n_curve(
     n = 1
     while n <= most:
         kept = [i for i, row in enumerate(rewards) if len(row) >= n]
-        weights = {i: selection_weights(np.asarray(rewards[i], dtype=np.float64), n) for i in kept}
         entry: Section = {"n": n, "kl": best_of_n_kl(n), "prompts": len(kept)}
         for name, values in {"reward": rewards, **judged}.items():
-            means = [float(weights[i] @ np.asarray(values[i], dtype=np.float64)) for i in kept]
-            entry[name] = interval_section(clustered_mean_interval(means, kept))
+            mean = best_of_n_mean([rewards[i] for i in kept], [values[i] for i in kept], n)
+            entry[name] = interval_section(mean, len(kept))
         found.append(entry)
         n *= 2
     return found

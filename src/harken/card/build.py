@@ -13,10 +13,11 @@ from harken.card.baselines import MAX_TRAINING_PAIRS, baselines
 from harken.card.best_of_n import best_of_n_curve
 from harken.card.calibrated import calibration_section
 from harken.card.ceiling import ceiling_section
+from harken.card.distance import SFTReference, distance_section
 from harken.card.edits import EDITS
 from harken.card.judgement import judge_card
 from harken.card.learning_curve import learning_curve
-from harken.card.lists import ListSet, score_lists
+from harken.card.list_benchmarks import ListSet, score_lists
 from harken.card.probes import probe_edits, prompt_section
 from harken.card.rows import card_rows
 from harken.card.scored import RewardArray, ScoredPairs, Section, score
@@ -52,6 +53,8 @@ class CardJob:
     score_in_float32: Callable[[list[tuple[int, ...]]], RewardArray] | None = None
     policy_parameters: int | None = None
     samples: Samples | None = None
+    reference: SFTReference | None = None
+    """The SFT model, for accuracy by distance from it."""
     features: Callable[[Sequence[Pair]], RewardArray] | None = None
     """Frozen features of pairs, for the learning curve; None without one."""
 
@@ -101,6 +104,8 @@ def build_card(job: CardJob) -> Section:
     card["sets"] += [_further_set(job, found) for found in job.sets[1:]]
     if job.policy_parameters is not None:
         card["size"] = {"policy": job.policy_parameters, "reward_model": job.facts["parameters"]}
+    if job.reference is not None:
+        card["distance"] = distance_section(scored, job.reference)
     if job.samples is not None:
         card["best_of_n"] = _best_of_n(job.scorer, job.samples)
     if job.features is not None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.card.faults import Measured, percent
+from harken.run.terminal import escape_invisible, format_table
 
+MAX_NAME_WIDTH = 48
+"""Characters of a policy's name in the terminal's table."""
 SLICE_TITLES = {
     "domain": "By domain",
     "language": "By language",
@@ -19,11 +22,27 @@ SLICE_TITLES = {
 
 
 def card_lines(card: Measured) -> list[str]:
-    """Summarise a card for a terminal: the verdict, then faults and warnings with their fixes."""
+    """Summarise a card for a terminal: verdict, faults and warnings with their fixes, accuracy by source."""
     lines = [f"reward model card: {card['status']}", card["verdict"]]
     lines += [f"  fault {fault['name']}. Fix: {fault['fix']}" for fault in card["faults"]]
     lines += [f"  warning: {warning['what']}. Fix: {warning['fix']}" for warning in card["warnings"]]
+    if sources := card["slices"].get("source_policy"):
+        rows = [
+            [name, f"{part['pairs']:,}", f"{part['prompts']:,}", percent(part)]
+            for name, part in sources.items()
+        ]
+        lines += _terminal_table("accuracy by source policy", ("policies", *_DISTANCE_TITLES[1:]), rows)
+    if found := card.get("distance"):
+        reference = escape_invisible(found["reference"])
+        title = f"accuracy by log-probability per token under {reference}, nats, nearest first"
+        lines += _terminal_table(title, _DISTANCE_TITLES, _distance_rows(found))
     return lines
+
+
+def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = {name: [row[i] for row in rows] for i, name in enumerate(titles)}
+    table = format_table(cells, right=[*titles][1:], longest=MAX_NAME_WIDTH).splitlines()
+    return [f"  {title}:", *(f"    {line}" for line in table)]
 
 
 def to_markdown(card: Measured) -> str:
@@ -36,6 +55,7 @@ def to_markdown(card: Measured) -> str:
     for title, text in (
         ("Sets", _sets(card)),
         ("Accuracy", _accuracy(card)),
+        ("Accuracy by distance from the SFT model", _distance(card.get("distance"))),
         ("Baselines", _baselines(card)),
         ("Margins and spread", _spread(card)),
         ("Calibration", _calibration(card["calibration"])),
@@ -91,6 +111,36 @@ def _accuracy(card: Measured) -> str:
     for name, slices in card["slices"].items():
         parts += [f"**{SLICE_TITLES[name]}**", _accuracy_table(name.replace("_", " "), list(slices.items()))]
     return "\n\n".join(parts)
+
+
+def _distance(found: Measured | None) -> str:
+    if not found:
+        return ""
+    by = "the run that the reward model was trained on" if found["found_by"] == "lineage" else "as given"
+    unscored = f" {found['unscored']:,} pairs do not fit it." if found["unscored"] else ""
+    return "\n\n".join(
+        [
+            f"Mean log-probability per token of a pair's two responses under {found['reference']} ({by}), in nats: "
+            f"{found['preferred_logprob']:.2f} of the preferred, {found['other_logprob']:.2f} of the other responses."
+            f"{unscored} The first line is nearest to that model.",
+            _table(_DISTANCE_TITLES, _distance_rows(found)),
+        ]
+    )
+
+
+_DISTANCE_TITLES = ("log-probability", "pairs", "prompts", "accuracy")
+
+
+def _distance_rows(found: Measured) -> list[list[str]]:
+    return [
+        [
+            f"{part['from']:.2f} to {part['to']:.2f}",
+            f"{part['pairs']:,}",
+            f"{part['prompts']:,}",
+            percent(part),
+        ]
+        for part in found["bins"]
+    ]
 
 
 def _baselines(card: Measured) -> str:
@@ -259,7 +309,7 @@ def _accuracy_table(title: str, rows: Sequence[Sequence[Any]]) -> str:
 
 def _interval(found: Measured, scale: float = 1.0, digits: int = 2) -> str:
     if found["low"] is None:
-        return f"{scale * found['mean']:+.{digits}f} [–, –]"
+        return f"{scale * found['mean']:+.{digits}f} ({found.get('no_interval', 'no interval')})"
     low, high = scale * found["low"], scale * found["high"]
     return f"{scale * found['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 

@@ -87,7 +87,7 @@ def _summarise(
         "name": edit.name,
         "description": edit.description,
         "pairs": len(index),
-        "change": interval_section(change),
+        "change": interval_section(change, len(np.unique(prompts))),
         "flips": _share(above[right], prompts[right]),
         "above_preferred": _share(above, prompts),
     }
@@ -125,12 +125,13 @@ def prompt_section(scorer: PairScorer, scored: ScoredPairs) -> Section | None:
     drop = clustered_mean_interval(
         (own.rewards[rows, preferred] - other.rewards[rows, preferred]) / scale, own.prompts
     )
+    distinct = len(np.unique(own.prompts))
     return {
         "pairs": len(own),
         "accuracy": own.accuracy(),
         "accuracy_other_prompt": other.accuracy(),
-        "lift": interval_section(lift),
-        "drop": interval_section(drop),
+        "lift": interval_section(lift, distinct),
+        "drop": interval_section(drop, distinct),
         "flips": _share(np.sign(own.gap) != np.sign(other.gap), own.prompts),
         "moved": float((own.gap - other.gap).std()) / spread,
     }

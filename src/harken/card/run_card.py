@@ -10,9 +10,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from harken.card.build import CardJob, build_card
-from harken.card.lists import ListSet
+from harken.card.list_benchmarks import ListSet
 from harken.card.markdown import card_lines
 from harken.card.model_scorer import ModelScorer
+from harken.card.reference import find_reference
 from harken.card.scored import RewardArray, Section
 from harken.card.sets import held_out_sets, limit_pairs, read_samples, read_set
 from harken.card.write import read_card_file, write_card
@@ -47,6 +48,8 @@ class CardRequest:
     probe_pairs: int = PROBE_PAIRS
     policy: str | None = None
     samples: str | None = None
+    reference: str | None = None
+    """The SFT model; None: the one that the reward model was trained on."""
     learning_curve: bool = False
     golden: str | None = None
     """Pairs to judge instead of the held-out ones."""
@@ -156,6 +159,7 @@ def _card(
     limited = [s if isinstance(s, ListSet) else limit_pairs(s, request.pairs, config.seed) for s in sets]
     known = trained_prompts.read_prompt_hashes(run)
     own = {trained_prompts.digest(p.prompt.messages) for p in training if isinstance(p, Preference)} | known
+    weights = WEIGHT_DTYPES[config.dtype], choose_device(config.device)
     job = CardJob(
         scorer=scorer,
         sets=limited,
@@ -168,6 +172,7 @@ def _card(
         score_in_float32=_float32_scores(config, source) if full and config.dtype == "bfloat16" else None,
         policy_parameters=None if request.policy is None else parameter_count(request.policy),
         samples=None if request.samples is None else read_samples(request.samples),
+        reference=find_reference(request.reference, source, max_length, *weights) if full else None,
         features=scorer.features if request.learning_curve else None,
     )
     return build_card(job)

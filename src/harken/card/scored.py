@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from harken.data.parse import Pair
 from harken.data.sources import prompt_key
-from harken.maths.statistics.intervals import Interval, clustered_jeffreys
+from harken.maths.statistics.intervals import (
+    TOO_FEW_PROMPTS,
+    UNVARIED,
+    Interval,
+    clustered_jeffreys,
+    no_interval,
+)
 from harken.records import Preference, Prompt
 
 RewardArray = NDArray[np.float64]
@@ -123,10 +129,11 @@ def score(scorer: PairScorer, pairs: Sequence[Pair]) -> tuple[ScoredPairs, int]:
     return ScoredPairs(list(pairs), rewards).select(known), int((~known).sum())
 
 
-def interval_section(interval: Interval) -> Section:
-    """Return an interval as JSON; infinite bounds become None."""
+def interval_section(interval: Interval, prompts: int) -> Section:
+    """Return an interval over so many prompts as JSON; infinite bounds become None, and "no_interval" says why."""
     low, high = interval.bounds
-    return {"mean": interval.mean, "low": low, "high": high}
+    reason = UNVARIED if prompts > 1 else TOO_FEW_PROMPTS
+    return {"mean": interval.mean, "low": low, "high": high} | no_interval(low, reason)
 
 
 def name_of(read: Callable[[Preference], str]) -> Callable[[Pair], str]:

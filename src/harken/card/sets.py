@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harken import seeds
-from harken.card.lists import ListSet, is_list_row, read_list_rows
+from harken.card.list_benchmarks import ListSet, is_list_row, read_list_rows
 from harken.config.base import DataConfig
 from harken.data import conversations, fields, files, sources
 from harken.data.external_responses import GENERATOR_COLUMNS
@@ -18,6 +18,7 @@ from harken.data.parse import Pair, content_hash
 from harken.data.selection import selection_prompts
 from harken.errors import UserError
 from harken.records import Preference, Prompt, TokenPair
+from harken.run.terminal import say
 
 LAST_WEIGHTS = "the last weights were kept, so no held-out row chose them"
 SELECTED = "the rows that chose the best checkpoint are left out"
@@ -91,17 +92,19 @@ class Samples:
 def read_samples(path: str) -> Samples:
     """Read a responses file: rows with a prompt and a response, several per prompt, as an evaluation writes them.
 
-    Raises UserError when it cannot be read, it holds the responses of several policies, or no prompt has two responses.
+    Rows that cannot be used, and scores that not every row has, are named in a line. Raises UserError when it cannot be
+    read, it holds the responses of several policies, or no prompt has two responses.
     """
     grouped: dict[str, list[tuple[Prompt, str, dict[str, float]]]] = defaultdict(list)
     policies: dict[str, None] = {}
-    for _, row in files.read_source_rows(path, "train"):
-        if not isinstance(row, dict):
-            continue
+    rows = [row for _, row in files.read_source_rows(path, "train")]
+    for row in rows:
         try:
+            if not isinstance(row, dict):
+                raise RowError("not_an_object")
             prompt = Prompt("", conversations.parse_conversation(_prompt_value(row), "prompt"))
             text = fields.first_text(row, "response", "completion", "output", "answer")
-        except (RowError, ValueError):
+        except (RowError, ValueError, RecursionError):
             continue
         grouped[content_hash(prompt.messages)].append((prompt, text, _scores(row)))
         if policy := next((row[name] for name in GENERATOR_COLUMNS if row.get(name) is not None), None):
@@ -119,7 +122,12 @@ def read_samples(path: str) -> Samples:
             where=path,
             fix="give a file with the columns prompt and response, and several rows per prompt",
         )
-    names = set.intersection(*[set(scores) for group in groups for _, _, scores in group])
+    if unusable := len(rows) - sum(map(len, grouped.values())):
+        say(f"{path}: {unusable:,} of {len(rows):,} rows have no prompt or no response, and are left out")
+    columns = [set(scores) for group in groups for _, _, scores in group]
+    names = set.intersection(*columns)
+    if partial := sorted(set.union(*columns) - names):
+        say(f"{path}: not every row has a number in {', '.join(partial[:5])}, so they are left out")
     return Samples(
         [group[0][0] for group in groups],
         [[text for _, text, _ in group] for group in groups],

@@ -27,6 +27,13 @@ def card(
         str | None,
         typer.Option(metavar="FILE", help="Several responses per prompt: print the best-of-n curve."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The SFT model: accuracy by distance from it. [the SFT run that the reward model was trained on]",
+        ),
+    ] = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Accuracy against pairs, and against flipped labels.")
     ] = False,
@@ -53,6 +60,7 @@ def card(
         probe_pairs=probe_pairs,
         policy=policy,
         samples=samples,
+        reference=reference,
         learning_curve=learning_curve,
     )
     found = card_of_run(run, request, output_dir)

@@ -103,7 +103,7 @@ def evaluate(
 
     folder = suite.run_evaluation(config, Path(str(config.output_dir)))
     reports.report([folder.root])
-    show("\n" + "\n".join(json_io.read_object(folder.audit)["account"]))
+    show("\n" + "\n".join(json_io.read_object(folder.audit)["description"]))
     if folder.budgets.exists():
         show(budget_table.budget_table(budget_table.read_budgets(folder.budgets)))
 

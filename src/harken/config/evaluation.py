@@ -119,7 +119,7 @@ class EvaluationConfig(Strict):
     slices: list[str] = Field(default_factory=list)
     """Columns of the prompts' rows: results are also given for each of their values, as for domain and language."""
     cluster_by: str | None = None
-    """A column of the prompts' rows that labels families of prompts: only different families are independent."""
+    """A column of the prompts' rows that labels clusters of prompts: only different clusters are independent."""
     tie_epsilon: NonNegative = 0.0
     """Rewards that differ by at most this are a tie."""
     batch_sensitivity: Count = 0

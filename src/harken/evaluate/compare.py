@@ -1,8 +1,8 @@
 """Compare policies N-way and pairwise from rows of responses, every figure with its uncertainty. No torch.
 
 The prompt is the sampling unit. With several samples per prompt, the samples are averaged first, the bootstrap
-resamples prompts, and the sign test counts every prompt once. Where a column names families of prompts that are not
-independent, the family takes the place of the prompt.
+resamples prompts, and the sign test counts every prompt once. Where a column names clusters of prompts that are not
+independent, the cluster takes the place of the prompt.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from harken.evaluate.pairs import (
 from harken.evaluate.response_table import Numbers, ResponseTable, build_table
 from harken.evaluate.slices import build_slices
 from harken.maths.repetition import REPETITIVE
-from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import cluster_counts, enough_clusters, percentile_interval
 from harken.maths.statistics.bradley_terry import fit_bradley_terry
 from harken.maths.statistics.controlled_rate import REFIT_DRAWS
-from harken.maths.statistics.intervals import finite_or_none
+from harken.maths.statistics.intervals import TOO_FEW_PROMPTS, UNVARIED, finite_or_none, no_interval
 from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.power import detectable_win_rate
 
@@ -52,7 +52,7 @@ def compare(
 
     `rows` are those of `responses.parquet`, or of another tool: `policy`, `prompt_id`, `sample` and `reward` are
     required, and `response_tokens` or `response`. `judges` name further scorers (columns `score_<judge>`), `slices`
-    further columns to slice by, `cluster` a column that labels families of prompts. A row is a tie when the rewards
+    further columns to slice by, `cluster` a column that labels clusters of prompts. A row is a tie when the rewards
     differ by at most `tie_epsilon`; `repeatability` says how much a score moves when nothing but the batch or the
     dtype changes, and the summary counts the decided rows within it.
 
@@ -66,14 +66,8 @@ def compare(
     numbers of samples, when a response occurs twice, when a reward is not finite, or when a named column is missing.
     """
     table = build_table(rows, cluster)
-    for judge in judges:
-        if not all(f"score_{judge}" in row for row in rows):
-            raise UserError(
-                f"there is no column score_{judge} in every row",
-                where="responses",
-                fix="give every row this column, null where there is no score, or leave the judge out",
-            )
-    units = Units(table.families, draws, seed)
+    _require_judges(rows, judges)
+    units = Units(table.clusters, draws, seed)
     settings = ComparisonSettings(judges, tie_epsilon, repeatability, refit_draws)
     parts = build_slices(table, slices)
     all_sliced = len(table.policies) <= MAX_SLICED_POLICIES
@@ -93,8 +87,8 @@ def compare(
         "n": table.prompts * table.samples,
         "prompts": table.prompts,
         "samples": table.samples,
-        "families": int(table.families.max()) + 1,
-        "family_column": cluster,
+        "clusters": units.count,
+        "cluster_column": cluster,
         "tie_epsilon": tie_epsilon,
         "repeatability": repeatability,
         "repetitive_above": REPETITIVE,
@@ -103,13 +97,23 @@ def compare(
         "seed": seed,
         "draws": draws,
         "refit_draws": refit_draws,
-        "detectable_win_rate": detectable_win_rate(int(table.families.max()) + 1),
+        "detectable_win_rate": detectable_win_rate(units.count),
         "table": [_policy_figures(table, p, best[p], judges, units) for p in table.policies],
         "ties": units.rate(ties),
         "pairs": pairs,
         "strengths": _strengths(rewards, tie_epsilon, units, refit_draws) if len(rewards) > 2 else None,
         "domains": {d: domains.count(d) for d in sorted(set(domains))},
     }
+
+
+def _require_judges(rows: Sequence[Mapping[str, Any]], judges: Sequence[str]) -> None:
+    for judge in judges:
+        if not all(f"score_{judge}" in row for row in rows):
+            raise UserError(
+                f"there is no column score_{judge} in every row",
+                where="responses",
+                fix="give every row this column, null where there is no score, or leave the judge out",
+            )
 
 
 def _adjust(pairs: Sequence[dict[str, Any]], judges: Sequence[str]) -> None:
@@ -153,20 +157,20 @@ def _policy_figures(
 def _strengths(rewards: Mapping[str, Numbers], epsilon: float, units: Units, draws: int) -> dict[str, Any]:
     """Fit a Bradley–Terry model with Rao–Kupper ties to all pairs of rows; strengths are relative to the baseline.
 
-    In nats of the odds; the interval comes from fitting again in every bootstrap draw of whole families.
+    In nats of the odds; the interval comes from fitting again in every bootstrap draw of whole clusters.
     """
     policies = list(rewards)
     size = len(policies)
-    families = int(units.families.max()) + 1
-    won, tied = np.zeros((2, families, size, size))
+    clusters = units.count
+    won, tied = np.zeros((2, clusters, size, size))
     for i, first in enumerate(policies):
         for j, second in enumerate(policies):
             if i != j:
                 signs = signs_of(rewards[first] - rewards[second], epsilon)
                 won[:, i, j] = units.sums((signs > 0).astype(np.float64))
                 tied[:, i, j] = units.sums((signs == 0).astype(np.float64))
-    counts = np.concatenate(list(cluster_counts(families, draws, units.seed)))
-    flat = (families, size * size)
+    counts = np.concatenate(list(cluster_counts(clusters, draws, units.seed)))
+    flat = (clusters, size * size)
     fitted = fit_bradley_terry(won.sum(axis=0), tied.sum(axis=0))
     drawn = fit_bradley_terry(
         (counts @ won.reshape(flat)).reshape(-1, size, size),
@@ -176,7 +180,8 @@ def _strengths(rewards: Mapping[str, Numbers], epsilon: float, units: Units, dra
     found = []
     for i, policy in enumerate(policies):
         # The baseline's strength is 0 by definition, not an estimate.
-        bounds = percentile_interval(replicates[:, i], CONFIDENCE, families) if i else (0.0, 0.0)
+        bounds = percentile_interval(replicates[:, i], CONFIDENCE, clusters) if i else (0.0, 0.0)
         low, high = map(finite_or_none, bounds)
-        found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
+        figure = {"policy": policy, "value": float(strength[i]), "low": low, "high": high}
+        found.append(figure | no_interval(low, UNVARIED if enough_clusters(clusters) else TOO_FEW_PROMPTS))
     return {"policies": found, "tie_parameter": float(fitted.eta[0]), "draws": draws}

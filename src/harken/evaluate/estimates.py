@@ -1,6 +1,6 @@
 """Estimate rates and means over prompts, each with its interval, as dicts for JSON. No torch.
 
-What is resampled and counted is the independent unit: the prompt with all its samples, or the family of prompts.
+What is resampled and counted is the independent unit: the prompt with all its samples, or the cluster of prompts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from harken.evaluate.response_table import Numbers
 from harken.maths.statistics.bootstrap import (
     SortedReplicates,
     bca_interval,
+    enough_clusters,
     is_constant,
     jackknife_ratio,
     percentile_interval,
     resample_ratios,
 )
 from harken.maths.statistics.intervals import (
+    TOO_FEW_PROMPTS,
+    UNVARIED,
     clustered_jeffreys,
+    finite_or_none,
+    no_interval,
     rule_of_three,
     unvaried_interval,
     wilson_interval,
@@ -36,21 +41,26 @@ NO_LIMITS: Mapping[Any, tuple[float, float]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Hold the family of each prompt, and the settings of the bootstrap."""
+    """Hold the cluster of each prompt, and the settings of the bootstrap."""
 
-    families: NDArray[np.int64]
+    clusters: NDArray[np.int64]
     draws: int
     seed: int
 
     @property
+    def count(self) -> int:
+        """Number of clusters."""
+        return int(self.clusters.max()) + 1
+
+    @property
     def independent(self) -> bool:
-        """Whether every prompt is a family of its own."""
-        return len(self.families) == int(self.families.max()) + 1
+        """Whether every prompt is a cluster of its own."""
+        return len(self.clusters) == self.count
 
     def sums(self, values: Numbers) -> Numbers:
-        """Add up values [prompts, …] per family, over samples too; NaN counts as 0."""
+        """Add up values [prompts, …] per cluster, over samples too; NaN counts as 0."""
         rows = np.nan_to_num(values).reshape(len(values), -1).sum(axis=1)
-        added: Numbers = np.bincount(self.families, rows).astype(np.float64)
+        added: Numbers = np.bincount(self.clusters, rows).astype(np.float64)
         return added
 
     def rate(self, hits: NDArray[Any], of: NDArray[Any] | None = None) -> dict[str, Any] | None:
@@ -66,15 +76,15 @@ class Units:
             return None
         hit = np.where(chosen, hits, 0.0)
         count = float(hit.sum())
-        per_family = self.sums(chosen.astype(np.float64))
+        per_cluster = self.sums(chosen.astype(np.float64))
         whole = bool(((hit == 0) | (hit == 1)).all())
         if whole and hits.shape[1] == 1 and self.independent:
             low, high = wilson_interval(int(count), n, CONFIDENCE)
         else:
-            found = clustered_jeffreys(self.sums(hit), per_family, CONFIDENCE, halves=not whole)
+            found = clustered_jeffreys(self.sums(hit), per_cluster, CONFIDENCE, halves=not whole)
             low, high = found.low, found.high
         rate = {"count": int(count) if whole else count, "n": n, "value": count / n, "low": low, "high": high}
-        return rate | ({"at_most": rule_of_three(int((per_family > 0).sum()))} if count == 0 else {})
+        return rate | ({"at_most": rule_of_three(int((per_cluster > 0).sum()))} if count == 0 else {})
 
     def means(
         self, columns: Mapping[Any, Numbers], limits: Mapping[Any, tuple[float, float]] = NO_LIMITS
@@ -82,9 +92,9 @@ class Units:
         """Compute the mean of every column [prompts, samples] with its bootstrap intervals; None without a value.
 
         A prompt's samples are averaged first, over those that have a value. All columns share their draws.
-        {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}. Where no family differs from another
+        {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}. Where no cluster differs from another
         the bounds are those of `unvaried_interval`, given the least and largest value of a column in `limits`, and
-        None for other columns.
+        None for other columns; they are None for fewer clusters than `LEAST_CLUSTERS` too. "no_interval" then says why.
         """
         sums, counts, names = [], [], []
         for name, values in columns.items():
@@ -93,8 +103,8 @@ class Units:
             per_prompt = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
             if judged.any():
                 names.append((name, int(judged.sum())))
-                sums.append(np.bincount(self.families, per_prompt))
-                counts.append(np.bincount(self.families, judged.astype(np.float64)))
+                sums.append(np.bincount(self.clusters, per_prompt))
+                counts.append(np.bincount(self.clusters, judged.astype(np.float64)))
         found: dict[Any, dict[str, Any] | None] = dict.fromkeys(columns)
         if not names:
             return found
@@ -105,7 +115,8 @@ class Units:
             clusters = int((bottom[:, column] > 0).sum())
             some = bottom[:, column] > 0
             if clusters == 1 or is_constant(top[some, column] / bottom[some, column]):
-                bounds = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE).bounds * 2
+                same = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE)
+                bounds = (same.low, same.high, same.low, same.high)
             else:
                 jackknife = jackknife_ratio(top[some, column], bottom[some, column])
                 ordered = SortedReplicates(replicates[:, column])
@@ -114,18 +125,22 @@ class Units:
                     *bca_interval(value, ordered, jackknife, CONFIDENCE, clusters),
                 )
             names_of_bounds = ("low", "high", "bca_low", "bca_high")
-            found[name] = {"value": value, "n": n, **dict(zip(names_of_bounds, bounds, strict=True))}
+            numbers = map(finite_or_none, bounds)
+            mean = {"value": value, "n": n, **dict(zip(names_of_bounds, numbers, strict=True))}
+            found[name] = mean | no_interval(
+                mean["low"], UNVARIED if enough_clusters(clusters) else TOO_FEW_PROMPTS
+            )
         return found
 
     def votes(self, signs: Numbers) -> dict[str, int]:
-        """Count families by the side that wins more of their rows; `signs` are 1, 0, −1 or NaN, [prompts, samples]."""
+        """Count clusters by the side that wins more of their rows; `signs` are 1, 0, −1 or NaN, [prompts, samples]."""
         votes = self.sums(signs)
         known = self.sums((~np.isnan(signs)).astype(np.float64)) > 0
         wins, losses = int((votes > 0).sum()), int((votes < 0).sum())
         return {"wins": wins, "ties": int(known.sum()) - wins - losses, "losses": losses}
 
     def sign_test_p(self, signs: Numbers) -> float:
-        """Compute the exact sign test's p with one vote per family."""
+        """Compute the exact sign test's p with one vote per cluster."""
         votes = self.votes(signs)
         return sign_test(votes["wins"], votes["losses"])
 

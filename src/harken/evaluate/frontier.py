@@ -20,8 +20,7 @@ from harken.data import sources
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.evaluate.responses import load_engine
-from harken.maths.statistics.intervals import bootstrap_mean
-from harken.maths.statistics.overoptimisation import best_of_n_means
+from harken.maths.statistics.overoptimisation import best_of_n_mean
 from harken.maths.theory import best_of_n_kl
 from harken.models.device import choose_device
 from harken.models.find_tokenizer import tokenizer_of
@@ -68,13 +67,11 @@ def study_best_of_n(folder: Path, n: int, limit: int | None = None) -> Path:
             say(f"{curve}: this study is finished; nothing to do")
             return curve
         table = _sample_and_score(config, training, start, prompts, n, shards)
-        atomic.write_json(
-            curve, {"n": n, "prompts": len(prompts), "points": curve_points(table, n, config.seed)}
-        )
+        atomic.write_json(curve, {"n": n, "prompts": len(prompts), "points": curve_points(table, n)})
     return curve
 
 
-def curve_points(table: Mapping[str, Any], n: int, seed: int) -> list[dict[str, Any]]:
+def curve_points(table: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
     """Return the curve of best of 1, 2, 4 … `n` by reward.
 
     `table` maps "reward" and "judge_<name>" to arrays [prompts, samples]; a prompt without a judge's score is left
@@ -88,10 +85,9 @@ def curve_points(table: Mapping[str, Any], n: int, seed: int) -> list[dict[str, 
             gold = np.asarray(values, dtype=np.float64)
             known = ~np.isnan(gold).any(axis=1)
             if known.any():
-                means = best_of_n_means(reward[known], gold[known], count)
-                interval = bootstrap_mean(means, seed=seed)
-                low, high = interval.bounds
-                point[name] = {"value": interval.mean, "low": low, "high": high}
+                mean = best_of_n_mean(reward[known], gold[known], count)
+                low, high = mean.bounds
+                point[name] = {"value": mean.mean, "low": low, "high": high}
         points.append(point)
     return points
 

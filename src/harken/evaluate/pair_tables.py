@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harken.evaluate.flip import Figures
 from harken.evaluate.pairs import LENGTH
@@ -42,12 +43,28 @@ def rate_percent(rate: Figures | None) -> str:
     return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 
-def interval(figures: Figures | None, sign: bool = False) -> str:
-    """Format a mean and its interval; "[–, –]" where the values say nothing about the error."""
+def interval(figures: Figures | None, form: str = ".3f") -> str:
+    """Format a mean and its interval; "[–, –]" where it has none, for the reasons that `interval_note` gives."""
     if figures is None:
         return "–"
-    value, low, high = (decimal(figures[key], "+.3f" if sign else ".3f") for key in ("value", "low", "high"))
+    value, low, high = (decimal(figures[key], form) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def interval_note(summary: Figures) -> str:
+    """Say why some figures of a summary have no interval; "" where all have one."""
+    reasons = sorted(_reasons(summary))
+    return f"[–, –]: {' or '.join(reasons)}" if reasons else ""
+
+
+def _reasons(found: Any) -> set[str]:
+    """Return every `no_interval` within a JSON value."""
+    if isinstance(found, Mapping):
+        own = {found["no_interval"]} if "no_interval" in found else set()
+        return own.union(*(_reasons(value) for value in found.values()))
+    if isinstance(found, list):
+        return set().union(*(_reasons(value) for value in found))
+    return set()
 
 
 def decimal(value: float | None, form: str = ".3f") -> str:
@@ -74,12 +91,12 @@ def _wins(pairs: Sequence[Figures]) -> Cells:
 def _differences(pairs: Sequence[Figures], reward: str) -> Cells:
     return {
         PAIR: _names(pairs),
-        reward: [interval(pair["reward"], sign=True) for pair in pairs],
+        reward: [interval(pair["reward"], "+.3f") for pair in pairs],
         "BCa interval": [
             f"[{decimal(pair['reward']['bca_low'], '+.3f')}, {decimal(pair['reward']['bca_high'], '+.3f')}]"
             for pair in pairs
         ],
-        "Hodges–Lehmann": [interval(pair["hodges_lehmann"], sign=True) for pair in pairs],
+        "Hodges–Lehmann": [interval(pair["hodges_lehmann"], "+.3f") for pair in pairs],
         "d_z": [decimal(pair["cohen_dz"], "+.3f") for pair in pairs],
         "Wilcoxon p": [decimal(pair["wilcoxon_p"], ".2g") for pair in pairs],
         "detectable": [decimal(pair["detectable_difference"], ".3f") for pair in pairs],
@@ -138,7 +155,7 @@ def _scorers(pairs: Sequence[Figures]) -> Cells:
     return {
         PAIR: _names([pair for pair, _, _ in rows]),
         "scorer": [judge for _, judge, _ in rows],
-        "mean difference": [interval(pair["judges"][judge], sign=True) for pair, judge, _ in rows],
+        "mean difference": [interval(pair["judges"][judge], "+.3f") for pair, judge, _ in rows],
         "its W / T / L": [_counts(found) for _, _, found in rows],
         "its win rate %": [rate_percent(found["win_rate"]) for _, _, found in rows],
         "its p (Holm)": [decimal(found["holm_p"], ".2g") for _, _, found in rows],
@@ -174,7 +191,7 @@ def _strengths(summary: Figures) -> Cells:
     return {
         "policy": [row["policy"] for row in rows],
         f"strength over {summary['baseline']}, nats": [
-            "0" if row["policy"] == summary["baseline"] else interval(row, sign=True) for row in rows
+            "0" if row["policy"] == summary["baseline"] else interval(row, "+.3f") for row in rows
         ],
         "400-point scale": [f"{400 / 2.302585092994046 * row['value']:+.0f}" for row in rows],
     }
@@ -187,7 +204,7 @@ def _slices(pair: Figures, reward: str) -> Cells:
         "slice": [row["value"] or "(none)" for row in rows],
         "W / T / L": [_counts(row) for row in rows],
         "win rate %": [rate_percent(row["win_rate"]) for row in rows],
-        reward: [interval(row["reward"], sign=True) for row in rows],
+        reward: [interval(row["reward"], "+.3f") for row in rows],
         "q": [decimal(row["q"], ".2g") for row in rows],
     }
 
@@ -211,6 +228,7 @@ def _notes(summary: Figures) -> list[str]:
         "p: exact sign test (Holm over the pairs), for rates exact McNemar",
         "q: Benjamini–Hochberg over the slices of a pair",
         "detectable: the smallest true difference that is found with 80 % power",
+        *filter(None, [interval_note(summary)]),
     ]
     if summary["prompts"] >= MIN_PROMPTS:
         lines += [
@@ -232,8 +250,11 @@ def _counts(figures: Figures) -> str:
 def _points(change: Figures | None) -> str:
     if change is None:
         return "–"
-    value, low, high = (f"{100 * change[key]:+.1f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return interval({key: _times(change[key], 100) for key in ("value", "low", "high")}, "+.1f")
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
 
 
 def _format(cells: Mapping[str, Sequence[str]], width: int) -> str:

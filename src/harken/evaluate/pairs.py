@@ -13,6 +13,8 @@ from harken.evaluate.estimates import CONFIDENCE, Units, signs_of, win_figures
 from harken.evaluate.response_table import Numbers, ResponseTable
 from harken.evaluate.slices import Slice
 from harken.maths.repetition import REPETITIVE
+from harken.maths.statistics.bootstrap import is_constant
+from harken.maths.statistics.intervals import TOO_FEW_PROMPTS, UNVARIED, no_interval
 from harken.maths.statistics.length_control import (
     MATCHED_LOG_RATIO,
     length_controlled_win_rate,
@@ -94,24 +96,22 @@ def pair_figures(
             {FIRST_SCORER: signs} | {j: np.sign(d) for j, d in judged.items()}, units
         ),
         "variance": _variance(reward),
-        "domains": {},
-        "slices": [],
     }
-    for part in slices:
-        inside = part.rows(left, right)
-        if not inside.any():
-            continue
-        figures = _slice_figures(signs, inside, units)
-        figures["reward"] = means[part.column, part.value, "reward"]
-        figures["judges"] = {judge: means[part.column, part.value, judge] for judge in settings.judges}
-        found["slices"].append({"column": part.column, "value": part.value, **figures})
-    for figures, q in zip(
-        found["slices"], benjamini_hochberg([s["sign_test_p"] for s in found["slices"]]), strict=True
-    ):
+    divided = [
+        {
+            "column": part.column,
+            "value": part.value,
+            **_slice_figures(signs, inside, units),
+            "reward": means[part.column, part.value, "reward"],
+            "judges": {judge: means[part.column, part.value, judge] for judge in settings.judges},
+        }
+        for part in slices
+        if (inside := part.rows(left, right)).any()
+    ]
+    for figures, q in zip(divided, benjamini_hochberg([s["sign_test_p"] for s in divided]), strict=True):
         figures["q"] = q
-        if figures["column"] == "domain":
-            found["domains"][figures["value"]] = figures
-    return found
+    domains = {figures["value"]: figures for figures in divided if figures["column"] == "domain"}
+    return found | {"domains": domains, "slices": divided}
 
 
 def repetitive(table: ResponseTable, policy: str) -> Numbers:
@@ -132,14 +132,16 @@ def _slice_figures(signs: Numbers, inside: np.ndarray[Any, Any], units: Units) -
 def _effect(reward: Numbers, signs: Numbers, units: Units) -> dict[str, Any]:
     """Return effect sizes and what the study could have detected. d_z is over prompts."""
     per_prompt = reward.mean(axis=1)
-    families = None if units.independent else units.families
-    shift = hodges_lehmann(per_prompt, CONFIDENCE, families)
-    error = clustered_standard_error(per_prompt, units.families)
+    clusters = None if units.independent else units.clusters
+    shift = hodges_lehmann(per_prompt, CONFIDENCE, clusters)
+    low, high = shift.bounds
+    reason = UNVARIED if is_constant(per_prompt) else TOO_FEW_PROMPTS
+    error = clustered_standard_error(per_prompt, units.clusters)
     decided = units.votes(signs)
     return {
         "standard_error": error,
-        "hodges_lehmann": {"value": shift.mean, "low": shift.bounds[0], "high": shift.bounds[1]},
-        "wilcoxon_p": wilcoxon_test(per_prompt) if families is None else None,
+        "hodges_lehmann": {"value": shift.mean, "low": low, "high": high} | no_interval(low, reason),
+        "wilcoxon_p": wilcoxon_test(per_prompt) if clusters is None else None,
         "cohen_dz": cohen_dz(per_prompt),
         "detectable_difference": None if error is None else detectable_mean_difference(error),
         "detectable_win_rate": detectable_win_rate(max(decided["wins"] + decided["losses"], 1)),
@@ -164,7 +166,7 @@ def _length(
     """Return the win rate at equal lengths, by regression and on the rows whose lengths match."""
     first, second = table.lengths(left), table.lengths(right)
     outcomes = (signs.ravel() + 1) / 2
-    rows = np.repeat(units.families, table.samples)
+    rows = np.repeat(units.clusters, table.samples)
     controlled = length_controlled_win_rate(
         outcomes, (second - first).ravel(), rows, draws=settings.refit_draws, seed=units.seed
     )
@@ -198,7 +200,7 @@ def _style(
         (signs.ravel() + 1) / 2,
         first,
         second,
-        np.repeat(units.families, table.samples),
+        np.repeat(units.clusters, table.samples),
         draws=settings.refit_draws,
         seed=units.seed,
     )

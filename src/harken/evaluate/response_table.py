@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from harken.errors import UserError
 from harken.evaluate.style import MARKUP, count_styles
 
 MAX_LISTED = 5
+MAX_SCORE = 3.4e38
+"""Largest magnitude of a number of a response, that of a float32: differences and their squares stay finite."""
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
 """A word; in scripts without spaces (Chinese, Japanese, Thai) a character."""
 
@@ -26,14 +27,14 @@ Numbers = NDArray[np.float64]
 class ResponseTable:
     """Hold the rows of several policies on the same prompts and samples.
 
-    `keys` has the (prompt, sample) pairs of each prompt; `families` numbers what is independent, one per prompt: the
-    prompt itself, or the family that a column names. `length_unit` is "tokens", or "words" where a response came
+    `keys` has the (prompt, sample) pairs of each prompt; `clusters` numbers what is independent, one per prompt: the
+    prompt itself, or the cluster that a column names. `length_unit` is "tokens", or "words" where a response came
     without its number of tokens; lengths are then counted in words for all.
     """
 
     policies: list[str]
     keys: list[list[tuple[str, int]]]
-    families: NDArray[np.int64]
+    clusters: NDArray[np.int64]
     length_unit: str
     rows: dict[tuple[str, str, int], Mapping[str, Any]]
     _kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -55,7 +56,14 @@ class ResponseTable:
 
     def _column(self, policy: str, name: str) -> Numbers:
         values = [[self.rows[policy, p, s].get(name) for p, s in samples] for samples in self.keys]
-        return np.array([[np.nan if v is None else float(v) for v in row] for row in values])
+        found = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
+        if (np.abs(found) > MAX_SCORE).any():
+            raise UserError(
+                f"{policy} has a value of {name} beyond ±{MAX_SCORE:g}",
+                where="responses",
+                fix="give finite numbers, null where there is none",
+            )
+        return found
 
     def lengths(self, policy: str) -> Numbers:
         """Return the lengths of the responses of a policy in `length_unit`, [prompts, samples]."""
@@ -116,17 +124,17 @@ def count_words(text: str) -> int:
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], cluster: str | None = None) -> ResponseTable:
-    """Index rows. `cluster` names a column that labels families of prompts which are not independent.
+    """Index rows. `cluster` names a column that labels clusters of prompts which are not independent.
 
     Raises UserError when policies have responses to different prompts, which it names, when prompts have different
-    numbers of samples, when a response occurs twice, when a reward is not finite, or when the column of families is
+    numbers of samples, when a response occurs twice, when a reward is not finite, or when the column of clusters is
     missing.
     """
     if not rows:
         raise UserError("no responses to compare", where="responses", fix="evaluate at least one prompt")
     table: dict[tuple[str, str, int], Mapping[str, Any]] = {}
     prompts: dict[str, dict[tuple[str, int], None]] = {}
-    families: dict[str, str] = {}
+    clusters: dict[str, str] = {}
     for row in rows:
         policy, prompt, sample = row["policy"], row["prompt_id"], row["sample"]
         if (policy, prompt, sample) in table:
@@ -135,15 +143,15 @@ def build_table(rows: Sequence[Mapping[str, Any]], cluster: str | None = None) -
                 where="responses",
                 fix="give each response to a prompt its own sample number: 0, 1, …",
             )
-        if row["reward"] is None or not math.isfinite(row["reward"]):
+        if row["reward"] is None or not abs(row["reward"]) <= MAX_SCORE:
             raise UserError(
                 f"{policy} has reward {row['reward']} on prompt {prompt!r}",
                 where="responses",
-                fix="give every row a finite reward, or remove this prompt from all policies",
+                fix=f"give every row a finite reward within ±{MAX_SCORE:g}, or remove this prompt from all policies",
             )
         table[policy, prompt, sample] = row
         prompts.setdefault(policy, {})[prompt, sample] = None
-        families.setdefault(prompt, prompt if cluster is None else _family(row, cluster))
+        clusters.setdefault(prompt, prompt if cluster is None else _cluster_of(row, cluster))
     all_keys = list(dict.fromkeys(key for keys in prompts.values() for key in keys))
     for policy, keys in prompts.items():
         missing = [key for key in all_keys if key not in keys]
@@ -164,22 +172,22 @@ def build_table(rows: Sequence[Mapping[str, Any]], cluster: str | None = None) -
             where="responses",
             fix="sample every prompt equally often",
         )
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(families[p] for p in grouped))}
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(clusters[p] for p in grouped))}
     return ResponseTable(
         list(prompts),
         list(grouped.values()),
-        np.array([numbers[families[p]] for p in grouped], dtype=np.int64),
+        np.array([numbers[clusters[p]] for p in grouped], dtype=np.int64),
         _length_unit(rows),
         table,
     )
 
 
-def _family(row: Mapping[str, Any], cluster: str) -> str:
+def _cluster_of(row: Mapping[str, Any], cluster: str) -> str:
     if row.get(cluster) is None:
         raise UserError(
-            f"prompt {row['prompt_id']!r} has no value in column {cluster!r}, which names its family",
+            f"prompt {row['prompt_id']!r} has no value in column {cluster!r}, which names its cluster",
             where="responses",
-            fix="give every row a value in this column, or leave the families of prompts out",
+            fix="give every row a value in this column, or leave the clusters of prompts out",
         )
     return str(row[cluster])
 

@@ -287,10 +287,10 @@ def _compare(
 def _audit(
     config: EvaluationConfig, rows: Sequence[dict[str, Any]], summary: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what `audit.json` holds: the account in words, every kind's rate, and the responses with each flag."""
+    """Return what `audit.json` holds: the description in words, every kind's rate, and the responses with each flag."""
     audited = audit.audit(rows, summary["baseline"], config.audit)
     return {
-        "account": audit.account(rows, audited, summary),
+        "description": audit.describe(rows, audited, summary),
         "rates": [asdict(rate) for rate in audit.kind_rates(rows, audited, summary["baseline"])],
         "flags": {
             flag: [list(key) for key in keys] for flag, keys in audit.responses_by_flag(audited).items()

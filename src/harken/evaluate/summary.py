@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from harken.errors import UserError
 from harken.run import json_io
@@ -14,6 +17,7 @@ from harken.run.tables import read_rows
 FIX = (
     "restore the file, or delete the evaluation's folder and run the pipeline again to repeat the evaluation"
 )
+_FIX_RESPONSES = "restore the file, or run `harken generate` or `harken score` again"
 
 
 class _Mean(Schema):
@@ -148,8 +152,8 @@ class _Summary(Schema):
     n: int
     prompts: int
     samples: int
-    families: int
-    family_column: str | None
+    clusters: int
+    cluster_column: str | None
     tie_epsilon: float
     repeatability: float | None
     length_unit: str
@@ -160,6 +164,9 @@ class _Summary(Schema):
     ties: _Rate
     pairs: list[_Pair]
     strengths: _Strengths | None
+
+
+_Tokens = Annotated[int, Field(ge=0)] | None
 
 
 class _Message(Schema):
@@ -180,9 +187,23 @@ class _Response(Schema):
     prompt: str
     response: str
     stop: str | None
-    response_tokens: int | None
+    response_tokens: _Tokens
     reward: float
     repeated_4grams: float
+
+
+class _Score(Schema):
+    score: float | None
+
+
+class _ScoredResponse(Schema):
+    prompt_id: str
+    policy: str
+    sample: int
+    messages: str
+    response: str
+    response_tokens: _Tokens = None
+    reward: float | None = None
 
 
 class _DataReport(Schema):
@@ -206,6 +227,7 @@ def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
         json_io.validate({"messages": _messages(row.get("messages"), where)}, _Conversation, where, FIX)
         if missing := [judge for judge in summary["judges"] if f"score_{judge}" not in row]:
             raise UserError(f"there is no column score_{missing[0]}", where=where, fix=FIX)
+        _validate_scores(row, [f"score_{judge}" for judge in summary["judges"]], where, FIX)
         policies_of.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
     for (prompt, _), policies in policies_of.items():
         if policies != set(summary["policies"]):
@@ -217,6 +239,28 @@ def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     if not rows:
         raise UserError("the table has no responses", where=str(path), fix=FIX)
     return rows
+
+
+def read_scored_responses(path: Path) -> list[dict[str, Any]]:
+    """Read a table of responses that were generated or scored here, with or without rewards.
+
+    Raises UserError, naming the row, for a row that lacks a column or has a value of another type.
+    """
+    rows = read_rows(path)
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}:row {number}"
+        json_io.validate(row, _ScoredResponse, where, _FIX_RESPONSES)
+        _validate_scores(row, [name for name in row if name.startswith("score_")], where, _FIX_RESPONSES)
+    return rows
+
+
+def _validate_scores(row: dict[str, Any], names: Iterable[str], where: str, fix: str) -> None:
+    """Raise UserError for a score that is neither a finite number nor null."""
+    for name in names:
+        try:
+            json_io.validate({"score": row[name]}, _Score, where, fix)
+        except UserError as error:
+            raise UserError(error.what, where=f"{where}: {name}", fix=fix) from None
 
 
 def read_data_reports(path: Path) -> list[dict[str, Any]]:

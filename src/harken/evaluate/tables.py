@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.flip import Figures
-from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, rate_percent
+from harken.evaluate.pair_tables import (
+    MAX_CELL_WIDTH,
+    decimal,
+    interval,
+    interval_note,
+    pair_tables,
+    rate_percent,
+)
 from harken.evaluate.verdict import find_pair, find_policy, late_kl, reward_name
 from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
@@ -49,11 +56,13 @@ def tables(summary: Figures, width: int | None = None) -> str:
         "reward–length ρ": [decimal(row["reward_length_correlation"]["spearman"], "+.2f") for row in rows],
     }
     head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
-    if summary["family_column"]:
-        head += f"; {summary['families']} families of prompts ({summary['family_column']}) are independent"
+    if summary["cluster_column"]:
+        head += f"; {summary['clusters']} clusters of prompts ({summary['cluster_column']}) are independent"
     blocks = [head, *(_block(cells, width) for cells in (scores, texts))]
     if pairs:
         blocks += pair_tables(summary, width)
+    elif note := interval_note(summary):
+        blocks.append(format_table({"note": [note]}, width=width, wrap=True, header=False))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -171,12 +171,14 @@ def _difference_sentence(
 ) -> str:
     word = "Note" if few else words[1 - interval_sign(interval)]
     end = "" if few or interval_sign(interval) else ", so no clear difference"
-    range_ = (
-        "no interval: all prompts differ by as much"
-        if interval["low"] is None
-        else f"95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}"
-    )
-    return f"{word}: {what} is {interval['value']:+.3f} ({range_}){end}."
+    return f"{word}: {what} is {interval['value']:+.3f} ({_range_text(interval, '+.3f')}){end}."
+
+
+def _range_text(interval: Figures, form: str, scale: float = 1.0) -> str:
+    """Return "95 % interval LOW to HIGH", or why there is none."""
+    if interval["low"] is None:
+        return str(interval.get("no_interval", "no interval"))
+    return f"95 % interval {scale * interval['low']:{form}} to {scale * interval['high']:{form}}"
 
 
 def _win_rate_sentence(pair: Figures, few: bool) -> str:
@@ -196,8 +198,7 @@ def _rate_sentence(
     end = "" if few or interval_sign(change) else ", so no clear change"
     return (
         f"{word}: {what}: {100 * before:.1f} % of {left}'s, {100 * after:.1f} % of {right}'s "
-        f"(change {100 * change['value']:+.1f} points, 95 % interval {100 * change['low']:+.1f} "
-        f"to {100 * change['high']:+.1f}){end}."
+        f"(change {100 * change['value']:+.1f} points, {_range_text(change, '+.1f', 100)}){end}."
     )
 
 

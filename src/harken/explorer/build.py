@@ -41,7 +41,7 @@ def build_report(
     headline: Sequence[str],
     audited: Audited = NOTHING,
     flags: Mapping[str, str] = NOTHING,
-    accounts: Sequence[Mapping[str, Any]] = (),
+    sections: Sequence[Mapping[str, Any]] = (),
     queues: Mapping[str, str] = NOTHING,
     numbers: Sequence[Mapping[str, Any]] = (),
     made: Mapping[str, Any] = NOTHING,
@@ -59,8 +59,8 @@ def build_report(
     of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
     training.type selects the charts, else the stage's name does), "data" (data reports), "charts" (further charts as
     page data), "lineage", "roles" and any others. `audited` is the result of `audit.audit` for the same rows and
-    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. `accounts`
-    are further sections of text and tables (`accounts.accounts`). `queues` are the flags that are lists to read.
+    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. `sections`
+    are further sections of text and tables (`text_sections.text_sections`). `queues` are flags that are lists to read.
     `numbers` open the page (at most three); `made`, `trials`, `overlays`, `tokens` and `checkpoints` are parts of the
     page's data as `schema.json` describes them; `reward` names the number in the column reward. "card" (card.json),
     "status" (status.json) and "run" (the folder) in `stage_info` are shown in places of their own.
@@ -79,7 +79,7 @@ def build_report(
         headline=headline,
         audited=audited,
         flags=flags,
-        accounts=accounts,
+        sections=sections,
         queues=queues,
         numbers=numbers,
         made=made,

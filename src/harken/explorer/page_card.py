@@ -33,6 +33,7 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
                 "difference": found["difference"]["mean"],
                 "low": found["difference"]["low"],
                 "high": found["difference"]["high"],
+                **_reason(found["difference"]),
             }
             for name, found in card["baselines"].items()
         ],
@@ -44,6 +45,7 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
                 "change": found["change"]["mean"],
                 "low": found["change"]["low"],
                 "high": found["change"]["high"],
+                **_reason(found["change"]),
                 "flips": _share(found["flips"]),
             }
             for found in card["probes"]
@@ -61,6 +63,11 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
             for row in rows["rows"]
         ],
     }
+
+
+def _reason(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return why an estimate has no interval, where it says so."""
+    return {"no_interval": str(found["no_interval"])} if "no_interval" in found else {}
 
 
 def _share(found: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from harken.evaluate.headline_numbers import headline_numbers
 from harken.evaluate.run_health import final_report, health_sentences, opening_sentence
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_summary
-from harken.explorer import accounts
+from harken.explorer import text_sections
 from harken.explorer.build import build_report
 from harken.explorer.page_training import TITLES, overlay_data
 from harken.explorer.shards import write_split_page
@@ -235,7 +235,7 @@ def write_page(
         headline=headline,
     )
     audited = audit.audit(shown.rows, shown.baseline, contents.audit_settings) if shown.rows else {}
-    sections = page_accounts(contents.of_kind("reward"), contents.evaluation)
+    sections = page_sections(contents.of_kind("reward"), contents.evaluation)
     made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
     policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
     unreadable = shown.unreadable
@@ -262,7 +262,7 @@ def write_page(
         headline=headline,
         audited=audited,
         flags=audit.FLAG_MEANINGS,
-        accounts=sections,
+        sections=sections,
         queues=audit.QUEUES if shown.rows else {},
         numbers=_numbers(summary, contents.roles, judge) if summary else (),
         made=made,
@@ -351,7 +351,7 @@ def _leak(summary: Mapping[str, Any] | None) -> str:
     return f"Warning: {leak}." if leak else ""
 
 
-def page_accounts(
+def page_sections(
     rewards: Mapping[str, RunFolder], evaluation: EvaluationFolder | None
 ) -> Sequence[dict[str, Any]]:
     """Return the page's sections on the reward models' cards and the audit, as far as their files exist."""
@@ -361,4 +361,6 @@ def page_accounts(
         if run.card.markdown.is_file()
     }
     found = evaluation.audit if evaluation else None
-    return accounts.accounts(cards, json_io.read_object(found) if found and found.is_file() else None)
+    return text_sections.text_sections(
+        cards, json_io.read_object(found) if found and found.is_file() else None
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harken.explorer.accounts import card_account
+from harken.explorer.text_sections import card_section
 from harken.explorer.build import build_report
 from harken.review.rater_figures import BLOCK
 
@@ -60,7 +60,7 @@ def write_report_page(path: Path, figures: Mapping[str, Any], lines: Sequence[st
         stage_metrics={KIND: [{"step": max(votes)}]} if charts else {},
         stage_info={KIND: stage} if charts else {},
         headline=[f"Note: {headline.replace('**', '')}"],
-        accounts=[card_account("\n".join(_markdown(lines)), "Statistics", "statistics")],
+        sections=[card_section("\n".join(_markdown(lines)), "Statistics", "statistics")],
         numbers=_numbers(figures, sum(votes)),
     )
 

@@ -21,7 +21,7 @@ from harken.maths.statistics.agreement import (
     percent_agreement,
     rater_ceiling,
 )
-from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
 from harken.maths.statistics.bradley_terry import check_connected, fit_bradley_terry
 from harken.maths.statistics.intervals import finite_or_none
 from harken.maths.statistics.multiplicity import holm
@@ -78,8 +78,8 @@ def review_figures(study: Study, votes: Sequence[Vote], draws: int = REVIEW_DRAW
 def pair_outcomes(own: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any]:
     """Return wins, ties and losses of the later policy over items, with intervals clustered by prompt."""
     signs, prompts = item_signs(own)
-    families = np.unique(prompts, return_inverse=True)[1].astype(np.int64)
-    units = Units(families, draws, seed)
+    clusters = np.unique(prompts, return_inverse=True)[1].astype(np.int64)
+    units = Units(clusters, draws, seed)
     column = np.array(signs, dtype=np.float64)[:, None]
     figures = win_figures(column, units)
     return {
@@ -208,7 +208,7 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     """Fit Bradley–Terry strengths with Rao–Kupper ties to all items, in nats relative to the baseline.
 
     None where the votes do not connect all policies. Intervals come from fits to resampled prompts; there are none for
-    fewer than `LEAST_CLUSTERS` prompts.
+    fewer than `bootstrap.LEAST_CLUSTERS` prompts.
     """
     size, place = len(study.policies), {name: i for i, name in enumerate(study.policies)}
     prompts: dict[str, int] = {}
@@ -217,12 +217,12 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
         for sign, prompt in zip(*item_signs(own), strict=True):
             rows.append((prompts.setdefault(prompt, len(prompts)), place[pair[0]], place[pair[1]], sign))
     won, tied = np.zeros((2, max(len(prompts), 1), size, size))
-    for family, i, j, sign in rows:
+    for cluster, i, j, sign in rows:
         if sign == 0:
-            tied[family, i, j] += 1
-            tied[family, j, i] += 1
+            tied[cluster, i, j] += 1
+            tied[cluster, j, i] += 1
         else:
-            won[family, *((j, i) if sign > 0 else (i, j))] += 1
+            won[cluster, *((j, i) if sign > 0 else (i, j))] += 1
     try:
         check_connected((won + tied).sum(axis=0))
     except ValueError:
@@ -237,8 +237,7 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
     found = []
     for i, policy in enumerate(study.policies):
-        enough = len(won) >= LEAST_CLUSTERS
         bounds = percentile_interval(replicates[:, i], CONFIDENCE, len(won)) if i else (0.0, 0.0)
-        low, high = map(finite_or_none, bounds) if enough or not i else (None, None)
+        low, high = map(finite_or_none, bounds)
         found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
     return found

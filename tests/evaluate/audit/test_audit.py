@@ -17,7 +17,7 @@ from harken.evaluate.audit import (
 )
 from harken.maths.repetition import TrailingRepetition, find_trailing_repetition
 
-QUIET = {"please_look", "low_reward_useful"}
+QUIET = {"manual_review", "low_reward_useful"}
 """Queues that hold rows of any evaluation."""
 
 

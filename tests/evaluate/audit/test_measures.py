@@ -6,7 +6,7 @@ import pytest
 
 from harken.config.audit import AuditSettings
 from harken.evaluate.audit import FLAG_MEANINGS, KINDS, QUEUES, audit
-from harken.evaluate.audit.lists import repeated_item_fraction
+from harken.evaluate.audit.repeated_items import repeated_item_fraction
 from harken.evaluate.audit.response import character_repetition, is_empty
 
 
@@ -113,7 +113,7 @@ def test_flags_are_the_kinds_and_the_queues():
 def test_rows_without_language_and_messages_are_audited():
     """Responses that were made elsewhere have no stop reason and no token count."""
     found = audit([row(stop=None, response_tokens=None)], "Base")["p0", 0, "PPO"]
-    assert found["cap_hit"] is False and found["flags"] == ["please_look"]
+    assert found["cap_hit"] is False and found["flags"] == ["manual_review"]
 
 
 def test_the_conversation_is_the_context():

@@ -154,14 +154,14 @@ def test_stem_procedures(text, domain, found):
 
 def test_the_draw_for_a_person_is_seeded_and_blind_to_every_measure():
     rows = [row(i, "PPO", float(i)) for i in range(200)]
-    first = in_queue(rows, "please_look")
-    assert first == in_queue(rows, "please_look") and 20 <= len(first) <= 26
+    first = in_queue(rows, "manual_review")
+    assert first == in_queue(rows, "manual_review") and 20 <= len(first) <= 26
     assert {"p199", "p198", "p197", "p000", "p001", "p002"} <= set(first)
     drawn = set(first) - {"p199", "p198", "p197", "p000", "p001", "p002"}
     other = [r | {"reward": -r["reward"], "response": "Bad.</s>"} for r in rows]
-    assert drawn <= set(in_queue(other, "please_look"))
-    assert set(in_queue(rows, "please_look", AuditSettings(review_seed=1))) != set(first)
-    assert len(in_queue(rows, "please_look", AuditSettings(review_rows=0))) == 0
+    assert drawn <= set(in_queue(other, "manual_review"))
+    assert set(in_queue(rows, "manual_review", AuditSettings(review_seed=1))) != set(first)
+    assert len(in_queue(rows, "manual_review", AuditSettings(review_rows=0))) == 0
 
 
 def test_the_draw_is_uniform():
@@ -175,7 +175,7 @@ def test_the_draw_is_uniform():
             found["reasons"] = {}
         queues(rows, audited, "Base", thresholds, reward_limits(rows, "Base", thresholds))
         for key, found in audited.items():
-            counts[key] += "drawn" in found["reasons"].get("please_look", "")
+            counts[key] += "drawn" in found["reasons"].get("manual_review", "")
     assert sum(counts.values()) == 600 and min(counts.values()) > 30
 
 

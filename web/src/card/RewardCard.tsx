@@ -116,7 +116,7 @@ function Slices({ card, show }: { card: Card; show: Show }) {
 }
 
 function Baselines({ card }: { card: Card }) {
-  const of = ({ difference, low, high }: Card["baselines"][number]) => ({ value: difference, low, high });
+  const of = ({ difference, ...range }: Card["baselines"][number]) => ({ ...range, value: difference });
   const scale = scaleOf(card.baselines.map(of), 0);
   return (
     <ItemTable
@@ -133,7 +133,7 @@ function Baselines({ card }: { card: Card }) {
 }
 
 function Probes({ card, show }: { card: Card; show: Show }) {
-  const of = ({ change, low, high }: Card["probes"][number]) => ({ value: change, low, high });
+  const of = ({ change, ...range }: Card["probes"][number]) => ({ ...range, value: change });
   const scale = scaleOf(card.probes.map(of), 0);
   const behind = (edit: string, pairs: number) => {
     const rows = (card.rows ?? []).filter((row) => row.edits[edit] && row.margin !== null && row.margin > 0);

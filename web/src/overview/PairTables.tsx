@@ -154,7 +154,7 @@ function WinTable({ summary }: TableProps) {
 function DifferenceTable({ summary }: TableProps) {
   const columns = [
     differenceColumn(rewardName(summary), summary.pairs, (pair) => pair.reward),
-    digits("BCa interval", ({ reward }: Pair) => rangeText({ low: reward.bca_low, high: reward.bca_high }, signed)),
+    digits("BCa interval", ({ reward }: Pair) => rangeText({ ...reward, low: reward.bca_low, high: reward.bca_high }, signed)),
     figureColumn("Hodges–Lehmann", (pair: Pair) => pair.hodges_lehmann, signed),
     digits("d_z", (pair: Pair) => asDecimal(pair.cohen_dz, 3, true), "Mean difference over its standard deviation"),
     pColumn("Wilcoxon p", (pair: Pair) => pair.wilcoxon_p),

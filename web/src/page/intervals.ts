@@ -4,6 +4,8 @@ export interface IntervalLike {
   value: number;
   low: number | null;
   high: number | null;
+  /** Why there is no interval. */
+  no_interval?: string;
 }
 
 type Maybe = IntervalLike | null | undefined;
@@ -62,8 +64,14 @@ export function effect(interval: Maybe): string {
   return clear ? "effect" : "effect none";
 }
 
-export function rangeText({ low, high }: { low?: number | null; high?: number | null }, show: (value: number) => string): string {
+interface Range {
+  low?: number | null;
+  high?: number | null;
+  no_interval?: string;
+}
+
+export function rangeText({ low, high, no_interval }: Range, show: (value: number) => string): string {
   return low === null || low === undefined || high === null || high === undefined
-    ? "no interval"
+    ? (no_interval ?? "no interval")
     : `${show(low)} to ${show(high)}`;
 }

@@ -39,14 +39,14 @@ export const corpus: Corpus = {
   ],
   judges: ["gold"],
   flags: { refusal: "the opening has a phrase of refusal", cap_hit: "truncated at the token limit" },
-  queues: { strong_loss: "far below the baseline's response", please_look: "drawn at random" },
+  queues: { strong_loss: "far below the baseline's response", manual_review: "drawn at random" },
   reward: "reward",
   tieEpsilon: 0.1,
   repetitiveAbove: 0.3,
   examples: [
-    example("a", "chat", [0, 1, 3], { queues: ["please_look"], disagreement: 0.5, extra: { split: "x", level: 1 } }),
+    example("a", "chat", [0, 1, 3], { queues: ["manual_review"], disagreement: 0.5, extra: { split: "x", level: 1 } }),
     example("b", "code", [0, 1, 1.05], { disagreement: 2.5, extra: { split: "y", level: 2.5 } }),
-    example("c", "chat", [1, 0, 2.5], { queues: ["strong_loss", "please_look"], extra: { split: "x", level: 3 } }),
+    example("c", "chat", [1, 0, 2.5], { queues: ["strong_loss", "manual_review"], extra: { split: "x", level: 3 } }),
     example("d", "", [2, 1, 0], { disagreement: 1.5, extra: { split: "x", level: 7 } }),
   ],
 };

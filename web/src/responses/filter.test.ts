@@ -25,14 +25,14 @@ describe("facets", () => {
     expect(ids(chat.rows)).toBe("ac");
     expect(countOf(chat, "domain", "code")).toBe(1); // another domain is still one click away
     expect(chat.totals.domain).toBe(4);
-    expect(countOf(chat, "queue", "please_look")).toBe(2);
+    expect(countOf(chat, "queue", "manual_review")).toBe(2);
     expect(chat.totals.queue).toBe(2);
   });
 
   it("joins values of one facet by or, and those of several by and", () => {
     expect(ids(found({ facets: { domain: ["chat", "code"] } }).rows)).toBe("abc");
     expect(ids(found({ facets: { domain: ["chat", "code"], agreement: ["2 SD or more"] } }).rows)).toBe("b");
-    const both = { facets: { queue: ["please_look", "strong_loss"] } };
+    const both = { facets: { queue: ["manual_review", "strong_loss"] } };
     expect(ids(found(both).rows)).toBe("ac");
     expect(ids(found({ ...both, all: ["queue"] }).rows)).toBe("c");
   });

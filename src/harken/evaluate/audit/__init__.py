@@ -1,6 +1,6 @@
 """Measure defects of responses without a model, and list the responses that a person should read."""
 
-from harken.evaluate.audit.account import account, kind_rates
+from harken.evaluate.audit.description import describe, kind_rates
 from harken.evaluate.audit.keys import Key, key_of
 from harken.evaluate.audit.kinds import BROKEN, FLAG_MEANINGS, KINDS, QUEUES
 from harken.evaluate.audit.queues import queues, reward_limits
@@ -20,9 +20,9 @@ __all__ = [
     "KINDS",
     "QUEUES",
     "Key",
-    "account",
     "audit",
     "audit_response",
+    "describe",
     "flags",
     "key_of",
     "kind_rates",

@@ -33,7 +33,7 @@ QUEUES = {
     "low_reward_useful": "a low reward for a clean text that another measure finds useful",
     "qualified_win": "the best response by a clear margin, without defects",
     "stem_procedure": "steps or quantities of a scientific procedure, to be checked by someone who knows the subject",
-    "please_look": "drawn at random, or an extreme of the rewards",
+    "manual_review": "drawn at random, or an extreme of the rewards",
 }
 """Meaning of each queue, in the order in which a person should read them."""
 

@@ -104,7 +104,7 @@ def queues(
         "scorers_disagree": _disagreements(rows, rewards, audited, thresholds.disagreement),
         "low_reward_useful": _low_but_useful(rows, rewards, audited, limits),
         "stem_procedure": [key_of(row) for row in rows if _is_stem_procedure(row)],
-        "please_look": _please_look(rewards, audited, thresholds),
+        "manual_review": _manual_review(rewards, audited, thresholds),
     }
     return {name: found[name] for name in QUEUES}
 
@@ -241,7 +241,9 @@ def _is_stem_procedure(row: Mapping[str, Any]) -> bool:
     return steps or quantities if in_domain else steps and quantities
 
 
-def _please_look(rewards: Mapping[Key, float], audited: AuditedRows, thresholds: AuditSettings) -> list[Key]:
+def _manual_review(
+    rewards: Mapping[Key, float], audited: AuditedRows, thresholds: AuditSettings
+) -> list[Key]:
     """Draw responses at random, without regard to any measure, and add the extremes of each policy's rewards."""
     drawn = random.Random(thresholds.review_seed).sample(
         sorted(audited), min(thresholds.review_rows, len(audited))
@@ -253,5 +255,5 @@ def _please_look(rewards: Mapping[Key, float], audited: AuditedRows, thresholds:
             for place, key in enumerate(keys, 1):
                 chosen.setdefault(key, f"number {place} of the {label} rewards of {policy}")
     for key, text in chosen.items():
-        _reason(audited, key, "please_look", text)
+        _reason(audited, key, "manual_review", text)
     return list(chosen)

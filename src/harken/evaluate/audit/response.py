@@ -8,10 +8,10 @@ from typing import Any
 from harken.config.audit import AuditSettings
 from harken.evaluate.audit.encoding import find_mojibake
 from harken.evaluate.audit.language import detect_language, find_language_mismatch, names_a_language
-from harken.evaluate.audit.lists import repeated_item_fraction
 from harken.evaluate.audit.markup import find_markup_damage
 from harken.evaluate.audit.phrases import find_boilerplate, find_refusal
 from harken.evaluate.audit.references import find_references
+from harken.evaluate.audit.repeated_items import repeated_item_fraction
 from harken.evaluate.audit.scripts import count_letters, dominant_script, find_homoglyphs, find_stray_letters
 from harken.evaluate.audit.sentence_end import find_broken_off
 from harken.evaluate.audit.template_leakage import find_template_leakage

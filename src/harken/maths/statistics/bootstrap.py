@@ -20,9 +20,11 @@ BOOTSTRAP_BLOCK = 2_000_000
 KEPT_COUNTS = 8_000_000
 """Largest number of counts that are kept for the next estimate: 16 MB."""
 
-LEAST_CLUSTERS = 6
-"""Fewest clusters whose resamples can reach a 95 % interval: it lies between the smallest and the largest of n values,
-which miss the median with probability 2 × 0.5ⁿ, 6 % for five."""
+LEAST_CLUSTERS = 9
+"""Fewest clusters for which a 95 % bootstrap interval is given.
+
+It lies between the smallest and the largest of n values, which hold their median with probability 1 − 2 × 0.5ⁿ: n must
+be 6 or more. From 9 on, both intervals cover 93.5 % of normal means and 90 % of exponential ones: docs/statistics.md."""
 
 Array = NDArray[np.float64]
 
@@ -135,12 +137,12 @@ def percentile_interval(
 
     With `clusters`, the number of independent units, the percentiles are moved outwards: the plain interval of a mean
     uses z where t belongs, and the standard deviation over n where it belongs over n − 1, so it is too narrow for few
-    clusters. Replicates that are NaN are left out. Replicates that do not vary (one cluster, or clusters that are all
-    alike) give no information about the error of the estimate: the interval is infinite.
+    clusters. Fewer than `LEAST_CLUSTERS` give an infinite interval. Replicates that are NaN are left out. Where
+    they do not vary (clusters that are all alike), they give no information about the error: the interval is infinite.
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
     ordered = _sorted(replicates)
-    if ordered.constant:
+    if ordered.constant or not enough_clusters(clusters):
         return -np.inf, np.inf
     tail = float(special.ndtr(-critical_value(confidence, clusters)))
     return ordered.quantile(tail), ordered.quantile(1 - tail)
@@ -157,14 +159,14 @@ def bca_interval(
 
     `jackknife` has the estimate without each cluster in turn. `clusters` expands the percentiles as in
     `percentile_interval`. Where the replicates all lie on one side of the estimate there is nothing to correct, and the
-    percentile interval is returned; it is infinite where they do not vary.
+    percentile interval is returned. It is infinite where they do not vary, or with fewer than `LEAST_CLUSTERS`.
     Source: Efron 1987, JASA 82:171.
     """
     ordered, left_out = _sorted(replicates), np.asarray(jackknife, dtype=np.float64)
     below = ordered.share_below(estimate)
     deviation = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     spread = float((deviation**2).sum())
-    if not 0 < below < 1 or spread == 0 or ordered.constant:
+    if not 0 < below < 1 or spread == 0 or ordered.constant or not enough_clusters(clusters):
         return percentile_interval(ordered, confidence, clusters)
     bias = special.ndtri(below)
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
@@ -180,6 +182,11 @@ def bca_interval(
         )
     low, high = map(ordered.quantile, levels)
     return low, high
+
+
+def enough_clusters(clusters: int | None) -> bool:
+    """Whether a 95 % bootstrap interval is given for so many clusters; None: their number is not asked."""
+    return clusters is None or clusters >= LEAST_CLUSTERS
 
 
 def is_constant(values: ArrayLike) -> bool:

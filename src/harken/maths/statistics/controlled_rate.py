@@ -13,6 +13,9 @@ from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic
 REFIT_DRAWS = 1_000
 """Number of bootstrap draws of an estimate that is refitted in each."""
 
+ENOUGH_FOR_REFITS = 50
+"""Clusters from which the spread of refits alone covers; for fewer see docs/statistics.md."""
+
 Array = NDArray[np.float64]
 
 
@@ -35,9 +38,10 @@ def win_rate_at_equal(
     The interval comes from refits in every bootstrap draw of whole clusters, so it includes the noise of the
     outcomes and of the fit; the spread of the predictions alone would include neither. Near 0 and 1 the refits are
     skewed, so their standard deviation is taken on the scale of log odds, times z, about a fit to which one tie at
-    equal values is added (as Wilson's and Jeffreys' intervals add about one row). With one cluster, or where all
-    outcomes are equal, refits do not vary with the outcomes, and the interval is that of the uncontrolled rate
-    (`clustered_jeffreys`), widened to hold the controlled one.
+    equal values is added (as Wilson's and Jeffreys' intervals add about one row). Refits of
+    fewer than `ENOUGH_FOR_REFITS` clusters vary too little, and the interval then holds that of the uncontrolled rate
+    (`clustered_jeffreys`) too. Refits of one cluster or of equal outcomes do not vary at all: it is that interval,
+    widened to hold the controlled rate.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.6 (transformed scales).
     """
     labels = np.asarray(outcomes, dtype=np.float64).reshape(-1)
@@ -46,8 +50,8 @@ def win_rate_at_equal(
     at_equal = np.column_stack([np.ones_like(labels), np.zeros_like(controlled), others])
     fitted = fit_logistic(features, labels, np.ones((1, len(labels))), l2)[0]
     value = float(special.expit(_log_odds(fitted[None], at_equal, np.ones((1, len(labels)))))[0])
+    rate = clustered_jeffreys(np.bincount(index, labels), np.bincount(index), confidence, halves=True)
     if len(names) == 1 or is_constant(labels):
-        rate = clustered_jeffreys(np.bincount(index, labels), np.bincount(index), confidence, halves=True)
         return Interval(value, min(rate.low, value), max(rate.high, value)), fitted
 
     # One tie at equal values and at the mean of the others, in the estimate and in every draw.
@@ -71,6 +75,8 @@ def win_rate_at_equal(
     )
     reach = critical_value(confidence, None) * float(replicates.std())
     low, high = (float(special.expit(centre + side * reach)) for side in (-1, 1))
+    if len(names) < ENOUGH_FOR_REFITS:
+        low, high = min(low, rate.low), max(high, rate.high)
     return Interval(value, min(low, value), max(high, value)), fitted
 
 

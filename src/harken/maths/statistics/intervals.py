@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from harken.maths.statistics.bootstrap import is_constant, percentile_interval, resample_ratios
+from harken.maths.statistics.bootstrap import is_constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ class Interval:
 def finite_or_none(value: float) -> float | None:
     """Return a bound for JSON, which has no infinity: None where it is infinite."""
     return float(value) if math.isfinite(value) else None
+
+
+TOO_FEW_PROMPTS = "too few prompts for an interval"
+"""`no_interval` of an estimate over fewer clusters than its interval needs."""
+UNVARIED = "no interval: all prompts have the same value"
+"""`no_interval` of an estimate whose clusters do not differ."""
+
+
+def no_interval(low: float | None, reason: str) -> dict[str, str]:
+    """Return {"no_interval": reason} for JSON where an estimate has no lower bound; {} where it has one."""
+    return {} if low is not None else {"no_interval": reason}
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -140,34 +151,6 @@ def unvaried_interval(
         return Interval(value, -np.inf, np.inf)
     share = 1 - (1 - confidence) ** (1 / units)
     return Interval(value, value + share * (limits[0] - value), value + share * (limits[1] - value))
-
-
-def bootstrap_mean(
-    values: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
-) -> Interval:
-    """Compute the mean of `values` with its percentile bootstrap interval, infinite where the values do not vary.
-
-    Raises ValueError when there are no values, or one is not finite.
-    Source: Efron 1979, Annals of Statistics 7:1.
-    """
-    sample = _finite(values)
-    means = resample_ratios(sample[:, None], np.ones((len(sample), 1)), draws, seed)
-    low, high = percentile_interval(means, confidence)
-    return Interval(float(sample.mean()), low, high)
-
-
-def paired_bootstrap(
-    left: ArrayLike, right: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
-) -> Interval:
-    """Compute the mean of right - left, pair by pair, with its percentile bootstrap interval.
-
-    `left[i]` and `right[i]` belong to the same prompt, and are resampled together.
-    Raises ValueError when the lengths differ, there are no pairs, or a value is not finite.
-    """
-    first, second = _finite(left), _finite(right)
-    if len(first) != len(second):
-        raise ValueError(f"pairs need as many values left as right, got {len(first)} and {len(second)}")
-    return bootstrap_mean(second - first, draws, seed, confidence)
 
 
 def _finite(values: ArrayLike) -> NDArray[Any]:

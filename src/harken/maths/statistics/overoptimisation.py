@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+from harken.maths.statistics.intervals import Interval, clustered_mean_interval
 
 Form = Literal["rl", "best_of_n"]
 MIN_POINTS = 4
@@ -135,12 +137,24 @@ def selection_weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:
     return weights
 
 
-def best_of_n_means(chosen_by: ArrayLike, gold: ArrayLike, n: int) -> NDArray[np.float64]:
-    """Return, for each prompt, the expected `gold` of the best of n by `chosen_by`. Both are [prompts, samples]."""
-    scores, values = np.asarray(chosen_by, dtype=np.float64), np.asarray(gold, dtype=np.float64)
+def best_of_n_means(chosen_by: Iterable[ArrayLike], gold: Iterable[ArrayLike], n: int) -> NDArray[np.float64]:
+    """Return, for each prompt, the expected `gold` of the best of n by `chosen_by`, from the scores of its samples."""
     return np.array(
-        [selection_weights(row, n) @ row_values for row, row_values in zip(scores, values, strict=True)]
+        [
+            selection_weights(scores, n) @ np.asarray(row_values, dtype=np.float64)
+            for scores, row_values in zip(chosen_by, gold, strict=True)
+        ]
     )
+
+
+def best_of_n_mean(chosen_by: Iterable[ArrayLike], gold: Iterable[ArrayLike], n: int) -> Interval:
+    """Compute the expected `gold` of the best of n by `chosen_by`, averaged over prompts, with its t interval.
+
+    Both hold the scores of every prompt's samples, at least n each. Raises ValueError as `selection_weights` and
+    `clustered_mean_interval` do.
+    """
+    means = best_of_n_means(chosen_by, gold, n)
+    return clustered_mean_interval(means, np.arange(len(means)))
 
 
 @dataclass(frozen=True, slots=True)

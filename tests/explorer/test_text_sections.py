@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harken.explorer.accounts import accounts, audit_account, card_account
+from harken.explorer.text_sections import audit_section, card_section, text_sections
 
 CARD = """# Report card of a reward model
 
@@ -22,7 +22,7 @@ It ranks 71.0 % right. Optimise against it with care.
 """
 
 AUDIT: dict[str, Any] = {
-    "account": ["ours is not shown to beat base."],
+    "description": ["ours is not shown to beat base."],
     "rates": [
         {"policy": "base", "kind": "loop", "count": 0, "n": 50, "low": 0.0, "high": 0.07, "mcnemar_p": None},
         {
@@ -41,7 +41,7 @@ AUDIT: dict[str, Any] = {
 
 
 def test_a_card_keeps_its_words_and_tables() -> None:
-    found = card_account(CARD)
+    found = card_section(CARD)
     assert [block["kind"] for block in found["blocks"]] == ["text", "item", "item", "heading", "table"]
     assert found["blocks"][0]["text"] == "It ranks 71.0 % right. Optimise against it with care."
     assert found["blocks"][1]["text"].startswith("prefers_longer: prefers longer responses. Fix:")
@@ -53,17 +53,17 @@ def test_a_card_keeps_its_words_and_tables() -> None:
 
 
 def test_the_audit_shows_the_kinds_that_occur_with_interval_and_test() -> None:
-    text, table, _ = audit_account(AUDIT)["blocks"]
+    text, table, _ = audit_section(AUDIT)["blocks"]
     assert text["text"] == "ours is not shown to beat base."
     assert table["heads"] == ["responses with", "base", "ours"]
     assert table["rows"] == [["loop", "0: 0.0 % (0.0 to 7.0)", "5: 10.0 % (4.0 to 21.0), p = 0.062"]]
-    quiet = audit_account(AUDIT | {"rates": [rate | {"count": 0} for rate in AUDIT["rates"]]})
+    quiet = audit_section(AUDIT | {"rates": [rate | {"count": 0} for rate in AUDIT["rates"]]})
     assert [block["kind"] for block in quiet["blocks"]] == ["text"]
 
 
 def test_only_sections_that_exist_are_on_the_page() -> None:
-    assert accounts({}, None) == []
-    assert [one["id"] for one in accounts({"reward": CARD}, AUDIT)] == ["reward-model", "audit"]
-    two = accounts({"one": CARD, "other": CARD}, None)
+    assert text_sections({}, None) == []
+    assert [one["id"] for one in text_sections({"reward": CARD}, AUDIT)] == ["reward-model", "audit"]
+    two = text_sections({"one": CARD, "other": CARD}, None)
     assert [one["id"] for one in two] == ["reward-model-one", "reward-model-other"]
     assert [one["title"] for one in two] == ["Reward model: one", "Reward model: other"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from card import made_pairs as made
 
-from harken.card.lists import ListSet, is_list_row, read_list_rows, score_lists, ties_score
+from harken.card.list_benchmarks import ListSet, is_list_row, read_list_rows, score_lists, ties_score
 from harken.card.sets import PairSet, read_samples, read_set
 from harken.config.base import DataConfig
 from harken.errors import UserError

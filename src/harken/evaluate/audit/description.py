@@ -61,7 +61,7 @@ def kind_rates(rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]], bas
     return rates
 
 
-def account(
+def describe(
     rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> list[str]:
     """Return sentences on wins, failures by kind, high rewards for repetitive text, and the queues to read.

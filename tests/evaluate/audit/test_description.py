@@ -1,7 +1,7 @@
 import pytest
 
 from harken.config.audit import PUBLISHED
-from harken.evaluate.audit import account, audit, kind_rates
+from harken.evaluate.audit import audit, describe, kind_rates
 from harken.maths.statistics.intervals import wilson_interval
 
 SOUND = (
@@ -61,10 +61,10 @@ def test_only_shared_prompts_are_paired():
 
 
 def lines(rows, summary=SUMMARY):
-    return account(rows, audit(rows, "Base", PUBLISHED), summary)
+    return describe(rows, audit(rows, "Base", PUBLISHED), summary)
 
 
-def test_the_account_says_what_happened():
+def test_the_description_says_what_happened():
     told = lines(study())
     text = "\n".join(told)
     assert told[0] == (
@@ -78,7 +78,7 @@ def test_the_account_says_what_happened():
     assert told[-1].startswith("Read the queues in this order: reward_mismatch (20: ")
 
 
-def test_the_account_of_a_sound_policy_raises_nothing():
+def test_the_description_of_a_sound_policy_raises_nothing():
     told = lines(
         study(loops=0, shared=0),
         {"baseline": "Base", "pairs": [PAIR | {"wins": 30, "losses": 30, "sign_test_p": 1.0}]},
@@ -105,7 +105,7 @@ def test_stopping_failures_are_told_though_they_do_not_differ():
 
 
 def test_no_rows_are_said():
-    assert account([], {}, {"baseline": "Base", "pairs": []}) == ["There are no responses."]
+    assert describe([], {}, {"baseline": "Base", "pairs": []}) == ["There are no responses."]
 
 
 def test_every_line_is_a_sentence():

@@ -13,13 +13,13 @@ Block = dict[str, Any]
 """{"kind": "heading" | "text" | "item", "text"} or {"kind": "table", "heads", "rows"}."""
 
 
-def card_account(markdown: str, title: str = "Reward model", key: str = "reward-model") -> dict[str, Any]:
+def card_section(markdown: str, title: str = "Reward model", key: str = "reward-model") -> dict[str, Any]:
     """Return the section of a reward model's card from its card.md, without the file's own title."""
     blocks = [block for block in _blocks(markdown) if block.get("level") != 1]
     return {"id": key, "title": title, "blocks": [_without_level(block) for block in blocks]}
 
 
-def audit_account(found: Mapping[str, Any]) -> dict[str, Any]:
+def audit_section(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the section of the audit from audit.json: what happened in words, then every kind's rate that is not 0."""
     occurring = dict.fromkeys(rate["kind"] for rate in found["rates"] if rate["count"])
     policies = list(dict.fromkeys(rate["policy"] for rate in found["rates"]))
@@ -27,7 +27,7 @@ def audit_account(found: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         [kind.replace("_", " "), *(_rate(rates[kind, policy]) for policy in policies)] for kind in occurring
     ]
-    blocks: list[Block] = [{"kind": "text", "text": line} for line in found["account"]]
+    blocks: list[Block] = [{"kind": "text", "text": line} for line in found["description"]]
     if rows:
         blocks.append({"kind": "table", "heads": ["responses with", *policies], "rows": rows})
         blocks.append(
@@ -77,13 +77,13 @@ def _without_level(block: Block) -> Block:
     return {key: value for key, value in block.items() if key != "level"}
 
 
-def accounts(cards: Mapping[str, str], audit: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
+def text_sections(cards: Mapping[str, str], audit: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
     """Return the sections of the page that exist: the card of each reward model by its run's name, the audit."""
     if len(cards) == 1:
-        found = [card_account(card) for card in cards.values()]
+        found = [card_section(card) for card in cards.values()]
     else:
         found = [
-            card_account(card, f"Reward model: {name}", f"reward-model-{name}")
+            card_section(card, f"Reward model: {name}", f"reward-model-{name}")
             for name, card in cards.items()
         ]
-    return [*found, *([audit_account(audit)] if audit else [])]
+    return [*found, *([audit_section(audit)] if audit else [])]

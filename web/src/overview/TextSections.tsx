@@ -1,11 +1,11 @@
 // Sections of text and tables: the report card of the reward model, the audit of the responses.
-import type { Account, Card, Stage } from "../contract";
+import type { TextSection, Card, Stage } from "../contract";
 import { RewardCard } from "../card/RewardCard";
 import { Section } from "../page/Section";
 import { ItemTable } from "../page/Table";
 import { VisibleText } from "../page/VisibleText";
 
-type Block = Account["blocks"][number];
+type Block = TextSection["blocks"][number];
 
 function BlockView({ block }: { block: Block }) {
   const text = block.text ?? "";
@@ -26,33 +26,33 @@ function BlockView({ block }: { block: Block }) {
 }
 
 function Blocks({ blocks }: { blocks: readonly Block[] }) {
-  return <div class="account">{blocks.map((block) => <BlockView block={block} />)}</div>;
+  return <div class="textsection">{blocks.map((block) => <BlockView block={block} />)}</div>;
 }
 
-/** The card that an account tells about: that of the only reward model, or of the one it names. */
-function cardOf(account: Account, stages: readonly Stage[]): Card | null {
+/** The card that a section tells about: that of the only reward model, or of the one it names. */
+function cardOf(section: TextSection, stages: readonly Stage[]): Card | null {
   const carded = stages.filter((stage) => stage.card);
-  if (account.id === "reward-model") return carded.length === 1 ? carded[0].card : null;
-  return carded.find((stage) => account.id === `reward-model-${stage.name}`)?.card ?? null;
+  if (section.id === "reward-model") return carded.length === 1 ? carded[0].card : null;
+  return carded.find((stage) => section.id === `reward-model-${stage.name}`)?.card ?? null;
 }
 
-export function Accounts({ accounts, stages }: { accounts: readonly Account[]; stages: readonly Stage[] }) {
+export function TextSections({ sections, stages }: { sections: readonly TextSection[]; stages: readonly Stage[] }) {
   return (
     <>
-      {accounts.map((account) => {
-        const card = cardOf(account, stages);
+      {sections.map((section) => {
+        const card = cardOf(section, stages);
         return (
-          <Section id={account.id} title={account.title}>
+          <Section id={section.id} title={section.title}>
             {card ? (
               <>
                 <RewardCard card={card} />
                 <details>
                   <summary>The whole report card</summary>
-                  <Blocks blocks={account.blocks} />
+                  <Blocks blocks={section.blocks} />
                 </details>
               </>
             ) : (
-              <Blocks blocks={account.blocks} />
+              <Blocks blocks={section.blocks} />
             )}
           </Section>
         );
