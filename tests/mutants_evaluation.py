@@ -44,6 +44,7 @@ EVALUATION = [
     Mutant("compare: a seed is no difference", "evaluate/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
     Mutant("compare: two kinds of settings are controlled", "evaluate/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),
     Mutant("compare: secrets are shown", "evaluate/settings_diff.py", "differences: redact(before.get(key), key)", "before.get(key)", DIFF),
+    Mutant("compare: a folder with itself", "evaluate/compare_folders.py", "compare_folders: left.resolve() == right.resolve()", "left == right", "malformed/test_odd_evaluations.py::test_what_cannot_be_compared_is_named"),
     Mutant("compare: left for right", "evaluate/compare_folders.py", "_shared_rows: zip(keyed, names, strict=True)", "zip(keyed, names[::-1], strict=True)", FOLDERS),
     Mutant("best of n: drawn with the wrong size", PURE, "selection_weights: math.comb(i, n - 1)", "math.comb(i, n - 1) * (i + 1)", CURVES),
     Mutant("best of n: with replacement", PURE, "selection_weights: math.comb(i, n - 1) / whole", '((i + 1) ** n - i ** n) / len(score_array) ** n', CURVES),
@@ -56,5 +57,5 @@ EVALUATION = [
     Mutant("divergence: although the reward fell", PURE, "find_divergence: rise <= 0", "False", CURVES),
     Mutant("frontier: PPO's KL is another update's", "evaluate/overoptimisation.py", "_beside_best_of_n: last.kl", "points[0].kl", WORDS),
     Mutant("frontier: judged by its mean, not its change", "evaluate/overoptimisation.py", "fit_judge: p.changes[judge]", "p.judges[judge]", "evaluate/test_overoptimisation.py"),
-    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_means(reward[known], gold[known], count)", "best_of_n_means(gold[known], reward[known], count)", FRONTIER),
+    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_mean(reward[known], gold[known], count)", "best_of_n_mean(gold[known], reward[known], count)", FRONTIER),
 ]  # fmt: skip

@@ -12,12 +12,11 @@ from harken.errors import UserError
 from harken.evaluate import compare, tables
 from harken.evaluate.run_summary import read_metrics, summarize_run
 from harken.evaluate.settings_diff import INTENDED, MEANING, Difference, by_effect, confounding, differences
-from harken.evaluate.summary import read_responses, read_summary
+from harken.evaluate.summary import read_responses, read_scored_responses, read_summary
 from harken.run import manifest
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, ResponsesFolder, RunFolder
 from harken.run.pipeline_record import read_pipeline
-from harken.run.tables import read_rows
 from harken.run.terminal import columns, format_table
 
 MAX_VALUE_WIDTH = 40
@@ -45,11 +44,14 @@ class FolderComparison:
 def compare_folders(left: Path, right: Path) -> list[FolderComparison]:
     """Compare two runs, two evaluations, or two pipelines stage by stage.
 
-    Raises UserError for folders of different kinds, and for one that is neither a run, an evaluation nor a pipeline.
+    Raises UserError for one folder given twice, for folders of different kinds, and for one that is neither a run, an
+    evaluation nor a pipeline.
     """
     kinds = [_kind(left), _kind(right)]
     if kinds[0] != kinds[1]:
         raise UserError(f"this is {kinds[1]}, but {left} is {kinds[0]}", where=str(right), fix=_FIX)
+    if left.resolve() == right.resolve():
+        raise UserError(f"this is the same folder as {left}", where=str(right), fix=_FIX)
     if kinds[0] == "an evaluation":
         return [_compare_evaluations(EvaluationFolder(left), EvaluationFolder(right))]
     if kinds[0] == _RESPONSES:
@@ -109,7 +111,8 @@ def _run_settings(run: RunFolder) -> dict[str, Any]:
     """Return the configuration with what the manifest records: fingerprints of models and data, and versions."""
     record = manifest.read_manifest(run.manifest)
     settings = {key: value for key, value in read_locked_config(run.config).items() if key != "output_dir"}
-    return settings | {"lineage": record["lineage"], "versions": manifest.recorded_versions(record)}
+    lineage = manifest.read_lineage(run.manifest)
+    return settings | {"lineage": lineage, "versions": manifest.recorded_versions(record)}
 
 
 def _run_results(left: RunFolder, right: RunFolder) -> str:
@@ -159,7 +162,7 @@ def compare_responses(left: ResponsesFolder, right: ResponsesFolder) -> FolderCo
     settings = [read_locked_config(one.config) for one in (left, right)]
     found = differences(*settings)
     title, verdict = f"{left.root} and {right.root}", confounding(found, intended=INTENDED)
-    both = [read_rows(one.responses) if one.manifest.exists() else [] for one in (left, right)]
+    both = [read_scored_responses(one.responses) if one.manifest.exists() else [] for one in (left, right)]
     if not all(rows and all(row.get("reward") is not None for row in rows) for rows in both):
         note = "No rewards are compared: both need a score for every response (harken score)."
         return FolderComparison(title, found, verdict, note)
@@ -205,11 +208,17 @@ def _paired_results(
             continue
         judges = [judge for judge in summaries[0]["judges"] if judge in summaries[1]["judges"]]
         epsilon = max(summary["tie_epsilon"] for summary in summaries)
-        summary = compare.compare(shared, judges=judges, tie_epsilon=epsilon, seed=int(settings[0]["seed"]))
+        summary = compare.compare(shared, judges=judges, tie_epsilon=epsilon, seed=_seed(settings[0]))
         blocks.append(tables.tables(summary).rstrip())
     if not pairs:
         blocks.append("No policy has the same name in both evaluations: rename the policies to pair them.")
     return "\n\n".join(blocks)
+
+
+def _seed(settings: Mapping[str, Any]) -> int:
+    """Return the seed of a recorded configuration, 0 where it has none that can be used."""
+    seed = settings.get("seed")
+    return seed if type(seed) is int and seed >= 0 else 0
 
 
 def _pairs(left: Sequence[str], right: Sequence[str]) -> list[tuple[str, str]]:

@@ -14,7 +14,24 @@ from harken.maths.statistics.overoptimisation import Divergence, GaoFit, find_di
 from harken.run import json_io
 from harken.run.terminal import columns, format_table
 
+_FIX = "delete the folder best_of_n of the run, and run `harken frontier` again"
 JUDGE_METRIC, CHANGE_METRIC, ERROR_METRIC = "eval/judge_", "eval/change_", "eval/change_error_"
+
+
+class _Mean(json_io.Schema):
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _Point(json_io.Schema):
+    n: int
+    kl: float
+    reward: _Mean
+
+
+class _Curve(json_io.Schema):
+    points: list[_Point]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +72,15 @@ def checkpoint_points(metrics: Sequence[Mapping[str, Any]]) -> list[CheckpointPo
 
 
 def read_best_of_n(path: Path) -> list[dict[str, Any]]:
-    """Read the points of best_of_n/curve.json; [] where there is none."""
+    """Read the points of best_of_n/curve.json; [] where there is none. Raises UserError for another content."""
     if not path.is_file():
         return []
-    found: list[dict[str, Any]] = json_io.read_object(path)["points"]
+    content = json_io.read_object(path, _FIX)
+    json_io.validate(content, _Curve, str(path), _FIX)
+    found: list[dict[str, Any]] = content["points"]
+    for number, point in enumerate(found):
+        for name in _judges_of([point]):
+            json_io.validate(point[name], _Mean, f"{path}: points.{number}.{name}", _FIX)
     return found
 
 

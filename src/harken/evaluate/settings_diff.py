@@ -14,7 +14,7 @@ from harken.run.manifest import redact
 Effect = Literal[
     "starting weights", "prompts and data", "trained weights", "objective", "KL control", "sampling",
     "credit assignment",    "optimisation", "checkpoint choice", "scorers", "policies", "comparison", "random draws",
-    "rounding", "software",
+    "rounding", "software", "unknown settings",
     "records",
 ]  # fmt: skip
 
@@ -34,6 +34,7 @@ MEANING: dict[Effect, str] = {
     "random draws": "chance alone",
     "rounding": "rounding alone, which can still change greedy responses",
     "software": "versions of libraries and of Harken",
+    "unknown settings": "settings of another version of Harken, which may change anything",
     "records": "what is recorded; no result",
 }
 """What a setting of each kind can change."""
@@ -116,14 +117,14 @@ class Difference:
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
     """List the settings that differ between two configurations with `lineage`, `fingerprints` and `versions`.
 
-    Raises KeyError for a setting that no effect is known of.
+    A setting that this version does not know, because another one wrote the folder, has the effect "unknown settings".
     """
     before, after = dict(_flat(left)), dict(_flat(right))
     same = {
         path for path, digest in _FINGERPRINTS if digest in before and before.get(digest) == after.get(digest)
     }
     return [
-        Difference(key, redact(before.get(key), key), redact(after.get(key), key), effect_of(key))
+        Difference(key, redact(before.get(key), key), redact(after.get(key), key), _effect_if_known(key))
         for key in dict.fromkeys([*before, *after])
         if before.get(key) != after.get(key) and key not in same and not key.startswith(_PLACES)
     ]
@@ -135,6 +136,13 @@ def effect_of(key: str) -> Effect:
         if key == prefix or key.startswith(prefix):
             return effect
     raise KeyError(f"no effect is known of the setting {key}")
+
+
+def _effect_if_known(key: str) -> Effect:
+    try:
+        return effect_of(key)
+    except KeyError:
+        return "unknown settings"
 
 
 def by_effect(found: Sequence[Difference]) -> dict[Effect, list[Difference]]:
