@@ -17,7 +17,7 @@ FEW = "evaluate/test_few_prompts.py"
 BOOTSTRAP = [
     ("two clusters have an interval", "enough_clusters: clusters >= LEAST_CLUSTERS", "clusters >= 2", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
     ("BCa of two clusters", "bca_interval: not enough_clusters(clusters)", "False", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
-    ("the seed is ignored", "cluster_counts: np.random.default_rng(seed)", "np.random.default_rng(0)", "maths/test_statistics.py::test_the_seed_decides"),
+    ("the seed is ignored", "_draw_counts: np.random.default_rng(seed)", "np.random.default_rng(0)", "maths/test_statistics.py::test_the_seed_decides"),
     ("replicates that do not vary give a point", "percentile_interval: found.constant", "False", f"{DEGENERATE}::test_a_mean_of_equal_values_has_no_interval"),
     ("draws of other clusters in each column", "resample_ratios: np.hstack([top, bottom])", "np.hstack([top, bottom[::-1]])", f"{SLOW}::test_replicates_are_ratios_of_the_drawn_clusters"),
     ("percentiles of z for few clusters", "critical_value: clusters is None", "True", f"{SLOW}::test_expanded_percentiles_are_hesterbergs"),

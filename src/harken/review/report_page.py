@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harken.explorer.text_sections import card_section
 from harken.explorer.build import build_report
+from harken.explorer.text_sections import card_section
 from harken.review.rater_figures import BLOCK
 
 KIND = "review"

@@ -24,7 +24,7 @@ LEAST_CLUSTERS = 9
 """Fewest clusters for which a 95 % bootstrap interval is given.
 
 It lies between the smallest and the largest of n values, which hold their median with probability 1 − 2 × 0.5ⁿ: n must
-be 6 or more. From 9 on, both intervals cover 93.5 % of normal means and 90 % of exponential ones: docs/statistics.md."""
+be 6 or more. From 9 on both cover 93.5 % of normal means and 90 % of exponential ones: docs/statistics.md."""
 
 Array = NDArray[np.float64]
 
