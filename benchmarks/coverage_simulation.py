@@ -1,17 +1,23 @@
 """Measure how often nominal 95 % intervals of a comparison cover the truth, in simulated studies.
 
-    python benchmarks/coverage_simulation.py [--studies 2000] [--draws 2000] [--lc-studies 500]
+    python benchmarks/coverage_simulation.py [--studies 2000] [--draws 2000] [--refit-studies 2000]
+    python benchmarks/coverage_simulation.py --n 50 --studies 0 --refit-studies 250 --part 3
+    python benchmarks/coverage_simulation.py --merge
 
-A study has n prompts and two policies. The difference of the two rewards is μ + family + noise; below a threshold it
+A part has its own random numbers and file; --merge adds up the studies of all parts in the output folder.
+
+A study has n prompts and two policies. The difference of the two rewards is μ + cluster + noise; below a threshold it
 is a tie. μ and the threshold are chosen so that 5 % of the rows are ties and a share p of the others are wins.
-"clusters" puts prompts into families of 1 to 3 that share a third of the variance. The data are synthetic, and the
+"clusters" puts prompts into clusters of 1 to 3 that share a third of the variance. The data are synthetic, and the
 truth of each estimand is known. The standard error of a
 coverage in 2,000 studies is 0.5 points.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -25,17 +31,24 @@ from harken.maths.statistics.bootstrap import (
     jackknife_ratio,
     percentile_interval,
 )
-from harken.maths.statistics.intervals import clustered_jeffreys, wilson_interval
+from harken.maths.statistics.intervals import Interval, clustered_jeffreys, wilson_interval
 from harken.maths.statistics.length_control import length_controlled_win_rate
 from harken.maths.statistics.paired import hodges_lehmann
+from harken.maths.statistics.style_control import relative_difference, style_controlled_win_rate
 
 TIES = 0.05
-FAMILY_SHARE = 1 / 3
-"""Share of the variance of a difference that prompts of one family have in common."""
+CLUSTER_SHARE = 1 / 3
+"""Share of the variance of a difference that prompts of one cluster have in common."""
 BATCH = 100
 """Studies that share bootstrap draws. Their intervals do not depend on how many share them."""
-NOMINAL, LOW, HIGH = 0.95, 0.935, 0.965
+LOW, HIGH = 0.935, 0.965
+PART_SEED = 1_000_000
 LENGTH_EFFECT = 1.0
+HEADERS_EFFECT = 0.5
+"""Of the standardised relative difference of the number of headers, in nats of the odds."""
+TRUTH_ROWS = 2_000_000
+Hits = dict[str, list[int]]
+"""By interval: how many studies covered the truth, and how many there were."""
 
 
 @dataclass(frozen=True)
@@ -76,29 +89,29 @@ def population(p: float) -> Truth:
     )
 
 
-def families(n: int, clusters: bool, random: np.random.Generator) -> np.ndarray:
-    """Return the family of each prompt: itself, or one of families of 1, 2 and 3 prompts."""
+def cluster_labels(n: int, clusters: bool, random: np.random.Generator) -> np.ndarray:
+    """Return the cluster of each prompt: itself, or one of clusters of 1, 2 and 3 prompts."""
     if not clusters:
         return np.arange(n)
     return np.repeat(np.arange(n), random.integers(1, 4, n))[:n]
 
 
-def differences(truth: Truth, family: np.ndarray, studies: int, random: np.random.Generator) -> np.ndarray:
+def differences(truth: Truth, cluster: np.ndarray, studies: int, random: np.random.Generator) -> np.ndarray:
     """Return differences of rewards [studies, prompts], 0 for a tie."""
-    shared = random.normal(0, FAMILY_SHARE**0.5, (studies, family.max() + 1))[:, family]
-    d = truth.mean + shared + random.normal(0, (1 - FAMILY_SHARE) ** 0.5, shared.shape)
+    shared = random.normal(0, CLUSTER_SHARE**0.5, (studies, cluster.max() + 1))[:, cluster]
+    d = truth.mean + shared + random.normal(0, (1 - CLUSTER_SHARE) ** 0.5, shared.shape)
     return np.where(np.abs(d) > truth.threshold, d, 0.0)
 
 
-def cover(truth: Truth, n: int, clusters: bool, studies: int, draws: int, seed: int) -> dict[str, float]:
-    """Return the coverage of each interval."""
-    random = np.random.default_rng(seed)
+def cover(truth: Truth, n: int, clusters: bool, studies: int, draws: int, part: int) -> Hits:
+    """Count how often each interval covers."""
+    random, seed = np.random.default_rng([n, part]), n + PART_SEED * part
     covered: dict[str, list[bool]] = {}
     for batch in range(0, studies, BATCH):
-        family = families(n, clusters, random)
-        size = np.bincount(family).astype(float)
-        d = differences(truth, family, min(BATCH, studies - batch), random)
-        sums = np.stack([np.bincount(family, row) for row in d], axis=1)
+        cluster = cluster_labels(n, clusters, random)
+        size = np.bincount(cluster).astype(float)
+        d = differences(truth, cluster, min(BATCH, studies - batch), random)
+        sums = np.stack([np.bincount(cluster, row) for row in d], axis=1)
         resampled = np.concatenate(
             [
                 (counts @ sums) / (counts @ size)[:, None]
@@ -110,18 +123,18 @@ def cover(truth: Truth, n: int, clusters: bool, studies: int, draws: int, seed: 
             for name, (estimand, make) in INTERVALS.items():
                 if name.startswith("Wilson") and clusters:
                     continue
-                low, high = make(row, family, size, replicates)
+                low, high = make(row, cluster, size, replicates)
                 covered.setdefault(name, []).append(low <= truth.estimands[estimand] <= high)
-    return {name: float(np.mean(hits)) for name, hits in covered.items()}
+    return {name: [sum(hits), len(hits)] for name, hits in covered.items()}
 
 
-def _jeffreys(hits: np.ndarray, of: np.ndarray, family: np.ndarray) -> tuple[float, float]:
-    found = clustered_jeffreys(np.bincount(family, hits * of), np.bincount(family, of))
+def _jeffreys(hits: np.ndarray, of: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+    found = clustered_jeffreys(np.bincount(cluster, hits * of), np.bincount(cluster, of))
     return found.low, found.high
 
 
-def _hodges_lehmann(d: np.ndarray, family: np.ndarray) -> tuple[float, float]:
-    found = hodges_lehmann(d, clusters=family if len(family) > family.max() + 1 else None)
+def _hodges_lehmann(d: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+    found = hodges_lehmann(d, clusters=cluster if len(cluster) > cluster.max() + 1 else None)
     return found.low, found.high
 
 
@@ -158,34 +171,102 @@ INTERVALS: dict[str, tuple[str, Bounds]] = {
 }
 
 
-def outcomes(
-    p: float, family: np.ndarray, studies: int, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return outcomes (1, ½, 0) and length differences [studies, prompts]; a longer response wins more often."""
-    shape = (studies, len(family))
-    lengths = random.normal(0, 1, shape)
-    shared = random.normal(0, FAMILY_SHARE**0.5, (studies, family.max() + 1))[:, family]
-    latent = shared + random.normal(0, (1 - FAMILY_SHARE) ** 0.5, shape)
-    # A Gaussian copula: uniform within a row, correlated within a family.
+def outcomes(logits: np.ndarray, cluster: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return outcomes (1, ½, 0) of rows from the log odds that the right policy wins."""
+    rows = len(logits)
+    shared = random.normal(0, CLUSTER_SHARE**0.5, cluster.max() + 1)[cluster]
+    latent = shared + random.normal(0, (1 - CLUSTER_SHARE) ** 0.5, rows)
+    # A Gaussian copula: uniform within a row, correlated within a cluster.
     uniform = special.ndtr(latent)
-    chance = special.expit(special.logit(p) + LENGTH_EFFECT * np.tanh(lengths))
-    tied = random.random(shape) < TIES
-    return np.where(tied, 0.5, (uniform < chance).astype(float)), lengths
+    return np.where(random.random(rows) < TIES, 0.5, (uniform < special.expit(logits)).astype(float))
 
 
-def cover_length_controlled(p: float, n: int, clusters: bool, studies: int, draws: int, seed: int) -> float:
-    """Return the coverage of the length-controlled win rate's interval; the truth is its value on 2 million rows."""
-    random = np.random.default_rng(seed)
-    many = np.arange(2_000_000)
-    y, lengths = outcomes(p, many, 1, random)
-    truth = length_controlled_win_rate(y[0], lengths[0], many[:1].repeat(len(many)), draws=1).win_rate.mean
-    hits = []
-    for study in range(studies):
-        family = families(n, clusters, random)
-        y, lengths = outcomes(p, family, 1, random)
-        found = length_controlled_win_rate(y[0], lengths[0], family, draws=draws, seed=seed + study).win_rate
-        hits.append(found.low <= truth <= found.high)
-    return float(np.mean(hits))
+def length_study(
+    p: float, cluster: np.ndarray, random: np.random.Generator, draws: int, seed: int
+) -> Interval:
+    """Return the length-controlled win rate of a study in which a longer response wins more often."""
+    lengths = random.normal(0, 1, len(cluster))
+    y = outcomes(special.logit(p) + LENGTH_EFFECT * np.tanh(lengths), cluster, random)
+    return length_controlled_win_rate(y, lengths, _labels(cluster), draws=draws, seed=seed).win_rate
+
+
+def style_study(
+    p: float, cluster: np.ndarray, random: np.random.Generator, draws: int, seed: int
+) -> Interval:
+    """Return the style-controlled win rate of a study in which length and headers win."""
+    sides = [
+        {
+            "length": np.exp(random.normal(5 + 0.2 * side, 0.6, len(cluster))),
+            "headers": random.poisson(1 + side, len(cluster)).astype(float),
+        }
+        for side in (0, 1)
+    ]
+    logits = np.full(len(cluster), special.logit(p))
+    for name, effect in (("length", LENGTH_EFFECT), ("headers", HEADERS_EFFECT)):
+        column = relative_difference(sides[0][name], sides[1][name])
+        logits += effect * column / STYLE_SPREAD[name]
+    y = outcomes(logits, cluster, random)
+    return style_controlled_win_rate(y, *sides, _labels(cluster), draws=draws, seed=seed).win_rate
+
+
+STYLE_SPREAD = {"length": 0.38, "headers": 0.65}
+"""About the standard deviations of the relative differences."""
+REFITTED = {"length-controlled win rate": length_study, "style-controlled win rate": style_study}
+
+
+def _labels(cluster: np.ndarray) -> np.ndarray:
+    """Return the labels of clusters; of the many rows that give the truth only one, so that nothing is resampled."""
+    return cluster if len(cluster) < TRUTH_ROWS else np.zeros(len(cluster))
+
+
+def cover_refitted(p: float, n: int, clusters: bool, studies: int, draws: int, part: int) -> Hits:
+    """Count how often the intervals of the controlled win rates cover; the truth is the estimate on 2 million rows."""
+    found = {}
+    for name, study in REFITTED.items():
+        random = np.random.default_rng([n, part])
+        truth = study(p, np.arange(TRUTH_ROWS), np.random.default_rng(0), 1, 0).mean
+        hits = 0
+        for number in range(studies):
+            rate = study(p, cluster_labels(n, clusters, random), random, draws, number + PART_SEED * part)
+            hits += rate.low <= truth <= rate.high
+        found[name] = [int(hits), studies]
+    return found
+
+
+def merge(given: Namespace) -> None:
+    """Print and write the sum of all parts in the output folder."""
+    rows: dict[str, dict[str, list[int]]] = {}
+    files = sorted(given.output_dir.glob("coverage_simulation-part*.json"))
+    for file in files:
+        for name, found in json.loads(file.read_text())["figures"].items():
+            for column, (hits, studies) in found.items():
+                before = rows.setdefault(name, {}).get(column, [0, 0])
+                rows[name][column] = [before[0] + hits, before[1] + studies]
+    show(rows)
+    result.save("coverage_simulation", given, {"parts": len(files)}, rows)
+
+
+def show(rows: Mapping[str, Mapping[str, list[int]]]) -> None:
+    """Print coverages in percent with the number of studies, and which lie outside the range."""
+    columns = list(dict.fromkeys(column for found in rows.values() for column in found))
+    cells = [
+        [
+            name,
+            *(
+                f"{100 * found[c][0] / found[c][1]:.1f} ({found[c][1]})" if c in found else "-"
+                for c in columns
+            ),
+        ]
+        for name, found in rows.items()
+    ]
+    result.table(["interval of: n, p", *columns], cells)
+    outside = [
+        f"{name} at {column}"
+        for name, found in rows.items()
+        for column, (hits, studies) in found.items()
+        if "plain" not in name and not LOW <= hits / studies <= HIGH
+    ]
+    print(f"outside {100 * LOW} to {100 * HIGH} %: {outside or 'none'}")
 
 
 def main() -> None:
@@ -193,43 +274,47 @@ def main() -> None:
     asked = result.arguments(__doc__ or "")
     asked.add_argument("--studies", type=int, default=2000)
     asked.add_argument("--draws", type=int, default=2000)
-    asked.add_argument("--lc-studies", type=int, default=500)
-    asked.add_argument("--lc-draws", type=int, default=400)
+    asked.add_argument("--refit-studies", type=int, default=2000, help="of the controlled win rates")
+    asked.add_argument("--refit-draws", type=int, default=400)
     asked.add_argument("--n", type=int, nargs="+", default=[50, 200, 2000])
     asked.add_argument("--p", type=float, nargs="+", default=[0.5, 0.9])
-    given = result.parsed(asked, {"studies": 100, "draws": 200, "lc_studies": 5, "lc_draws": 50, "n": [50]})
-    truths = {p: population(p) for p in given.p}
-    columns: list[str] = []
-    rows: dict[str, dict[str, float]] = {}
+    asked.add_argument(
+        "--part", type=int, default=0, help="number of this part: other random numbers, own file"
+    )
+    asked.add_argument("--merge", action="store_true", help="run nothing; add up the parts")
+    given = result.parsed(
+        asked, {"studies": 100, "draws": 200, "refit_studies": 5, "refit_draws": 50, "n": [50]}
+    )
+    if given.merge:
+        merge(given)
+        return
+    truths = {p: population(p) for p in given.p} if given.studies else {}
+    rows: dict[str, dict[str, list[int]]] = {}
     begun = time.monotonic()
+    sizes = "-".join(map(str, given.n))
     for n in given.n:
-        for p, truth in truths.items():
+        for p in given.p:
             for clusters in (False, True):
                 column = f"{n}, {p}" + (", clusters" if clusters else "")
-                columns.append(column)
-                found = {}
+                found: Hits = {}
                 if given.studies:
-                    found = cover(truth, n, clusters, given.studies, given.draws, seed=n)
-                if given.lc_studies:
-                    found["length-controlled win rate"] = cover_length_controlled(
-                        p, n, clusters, given.lc_studies, given.lc_draws, seed=n
+                    found |= cover(truths[p], n, clusters, given.studies, given.draws, given.part)
+                if given.refit_studies:
+                    found |= cover_refitted(
+                        p, n, clusters, given.refit_studies, given.refit_draws, given.part
                     )
-                for name, coverage in found.items():
-                    rows.setdefault(name, {})[column] = coverage
-                print(column, {name: round(100 * c, 1) for name, c in found.items()}, flush=True)
-    cells = [
-        [name, *(f"{100 * found[c]:.1f}" if c in found else "-" for c in columns)]
-        for name, found in rows.items()
-    ]
-    result.table(["interval of: n, p", *columns], cells)
-    outside = [
-        f"{name} at {column}"
-        for name, found in rows.items()
-        for column, coverage in found.items()
-        if "plain" not in name and not LOW <= coverage <= HIGH
-    ]
-    print(f"{time.monotonic() - begun:.0f} s; outside {100 * LOW} to {100 * HIGH} %: {outside or 'none'}")
-    result.save("coverage_simulation", given, {"ties": TIES, "family_share": FAMILY_SHARE}, rows)
+                for name, hits in found.items():
+                    rows.setdefault(name, {})[column] = hits
+                print(column, {name: round(100 * h / of, 1) for name, (h, of) in found.items()}, flush=True)
+    show(rows)
+    print(f"{time.monotonic() - begun:.0f} s")
+    kinds = "refit" if not given.studies else "all" if given.refit_studies else "direct"
+    result.save(
+        f"coverage_simulation-part{given.part}-{kinds}-{sizes}",
+        given,
+        {"ties": TIES, "cluster_share": CLUSTER_SHARE},
+        rows,
+    )
 
 
 if __name__ == "__main__":
