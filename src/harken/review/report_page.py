@@ -17,8 +17,8 @@ _CHARTS = {
         "Chooses left",
         "share of decided votes",
         "share",
-        0.5,
-        "The plan balances the sides, so about half is expected. A rise shows a rater who stops reading.",
+        (0.5, "balanced"),
+        "The plan balances the sides, so about half is expected. A rise may show a rater who stops reading.",
     ),
     "undecided": (
         "Ties and both bad",
@@ -31,7 +31,7 @@ _CHARTS = {
         "Prefers the later policy",
         "share of decided votes",
         "share",
-        0.5,
+        (0.5, "no preference"),
         "Items come in a random order, so a trend is of the rater and not of the items.",
     ),
     "seconds": (
@@ -85,7 +85,7 @@ def drift_charts(raters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "unit": unit,
                 "caption": f"{caption} {_noise(raters, key) if form == 'share' else ''}".strip(),
                 "format": form,
-                "marks": [] if level is None else [{"value": level, "label": "no habit"}],
+                "marks": [] if level is None else [{"value": level[0], "label": level[1]}],
                 "bands": [],
                 "series": series,
             }
