@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 from tiny import bpe_tokenizer, tiny_model
+from tiny_encoders import save_encoder
 from transformers import AutoTokenizer
 
 from harken.config import files as config_files
@@ -213,6 +214,22 @@ def test_tokens_of_the_named_model(text: str, tokens: int, split: tuple[str, str
     bpe_tokenizer().save_pretrained(tmp_path)
     tiny_model(hidden=16).save_pretrained(tmp_path)
     assert prompt_rule(by_tokens(tmp_path, tokens)).split(text) == split
+
+
+def test_without_a_key_the_prompt_is_eight_words() -> None:
+    text = " ".join(f"w{i}" for i in range(12))
+    assert prompt_rule(DataConfig(path="x")).split(text)[0] == " ".join(f"w{i}" for i in range(8))
+
+
+def test_tokens_that_frame_a_text_do_not_count(tmp_path: Path) -> None:
+    """A tokenizer that begins every text with [CLS]: the first n tokens are those of the text itself."""
+    name = save_encoder(tmp_path / "bert")
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    text = "red is green and a blue one"
+    assert tokenizer(text)["input_ids"][0] == tokenizer.cls_token_id
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt, _ = prompt_rule(by_tokens(name, 3)).split(text)
+    assert tokenizer(prompt, add_special_tokens=False)["input_ids"] == ids[:3]
 
 
 def test_prompts_by_tokens_are_what_the_policy_decodes(tmp_path: Path) -> None:
