@@ -15,7 +15,8 @@ from pathlib import Path
 from kill.disk import watch
 from tqdm import tqdm
 
-TIMEOUT = 60.0
+TIMEOUT = 300.0
+"""Seconds that a child may take. Only a hang should reach them, also on a busy machine."""
 KILLED, NO_ROOM = -1, -2
 LEFT_OUT = (".writer.lock", ".writer.json")
 
