@@ -40,6 +40,7 @@ from mutants_memory import MEMORY
 from mutants_metrics import METRICS
 from mutants_models import MODELS
 from mutants_nonfinite import NONFINITE
+from mutants_people import PEOPLE
 from mutants_pipeline import PIPELINE
 from mutants_properties import PROPERTIES
 from mutants_quantised import QUANTISED
@@ -91,6 +92,7 @@ MUTANTS = [
     *DPO,
     *STAGES,
     *REVIEW,
+    *PEOPLE,
 ]
 AT_ONCE = 2
 SECONDS = 300

@@ -64,7 +64,7 @@ def test_two_noisy_raters_agree_as_often_as_both_are_right_or_both_are_wrong(acc
     assert rater_ceiling(rows.tolist()).agreement == pytest.approx(want, abs=0.02)
 
 
-@pytest.mark.parametrize("level", ["ordinal", "nominal"])
+@pytest.mark.parametrize("level", ["ordinal", "nominal", "interval"])
 @given(rows=st.lists(st.lists(st.integers(0, 4).map(float), min_size=2, max_size=4), min_size=2, max_size=8))
 def test_alpha_equals_the_package(level: str, rows: list[list[float]]):
     found = krippendorff_alpha(rows, level)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import fisher_exact
 
-from harken.evaluate.estimates import CONFIDENCE
 from harken.maths.statistics.agreement import cohen_kappa
-from harken.maths.statistics.intervals import wilson_interval
-from harken.maths.statistics.multiplicity import holm
-from harken.maths.statistics.paired import sign_test
+from harken.maths.statistics.rater_habits import (
+    adjust_p_values,
+    drift_between_halves,
+    share,
+    share_against_half,
+)
 from harken.review.outcomes import UnblindedVote
 from harken.review.study import Study
 
@@ -53,19 +54,9 @@ def rater_figures(study: Study, unblinded: Sequence[UnblindedVote]) -> list[dict
                 "over_time": over_time(own),
             }
         )
-    _adjust([one["position"] for one in found if one["position"]])
-    _adjust([drift for one in found for drift in one["drift"].values() if drift["p"] is not None])
+    adjust_p_values([one["position"] for one in found])
+    adjust_p_values([drift for one in found for drift in one["drift"].values()])
     return found
-
-
-def share(cases: Sequence[bool | None]) -> dict[str, Any] | None:
-    """Return count, n, value and Wilson interval of a share; None without a case that counts."""
-    known = [case for case in cases if case is not None]
-    if not known:
-        return None
-    count = sum(known)
-    low, high = wilson_interval(count, len(known), CONFIDENCE)
-    return {"count": count, "n": len(known), "value": count / len(known), "low": low, "high": high}
 
 
 def repeat_figures(own: Sequence[UnblindedVote]) -> dict[str, Any] | None:
@@ -96,21 +87,13 @@ def _chose_left(one: UnblindedVote) -> bool | None:
 def _position(own: Sequence[UnblindedVote]) -> dict[str, Any] | None:
     """Return how often the left side was chosen among decided votes, with the exact two-sided binomial p."""
     lefts = [left for one in own if (left := _chose_left(one)) is not None]
-    found = share(lefts)
-    return None if found is None else {**found, "p": sign_test(sum(lefts), len(lefts) - sum(lefts))}
+    return share_against_half(lefts)
 
 
 def _drift(own: Sequence[UnblindedVote]) -> dict[str, dict[str, Any]]:
     """Compare the first half of a rater's votes with the second, habit by habit, by Fisher's exact test."""
     items = [one for one in own if one.task.kind == "vote"]
-    halves = items[: len(items) // 2], items[len(items) // 2 :]
-    found: dict[str, dict[str, Any]] = {}
-    for name, habit in HABITS.items():
-        early, late = ([case for one in half if (case := habit(one)) is not None] for half in halves)
-        table = [[sum(half), len(half) - sum(half)] for half in (early, late)]
-        p = float(fisher_exact(table).pvalue) if early and late else None
-        found[name] = {"first_half": share(early), "second_half": share(late), "p": p}
-    return found
+    return {name: drift_between_halves([habit(one) for one in items]) for name, habit in HABITS.items()}
 
 
 def over_time(own: Sequence[UnblindedVote]) -> dict[str, list[list[float]]]:
@@ -131,8 +114,3 @@ def over_time(own: Sequence[UnblindedVote]) -> dict[str, list[list[float]]]:
         [end, float(np.median([one.vote.seconds for one in block])), len(block)] for end, block in blocks
     ]
     return found
-
-
-def _adjust(figures: Sequence[dict[str, Any]]) -> None:
-    for one, p in zip(figures, holm([one["p"] for one in figures]), strict=True):
-        one["holm_p"] = p

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, is_constant, percentile_interval
 from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three
 
-MeasurementLevel = Literal["nominal", "ordinal"]
+MeasurementLevel = Literal["nominal", "ordinal", "interval"]
 ALPHA_DRAWS = 2000
 
 
@@ -50,11 +50,12 @@ def krippendorff_alpha(rows: Sequence[Sequence[float]], level: MeasurementLevel 
 
     None where the expected disagreement is 0. Rows may have different numbers of raters; those with fewer than two are
     ignored. The squared distance of two ordinal values is (number of scores from one to the other, the outer two
-    counted half)², that of two different nominal values 1. Source: Krippendorff 2011, "Computing Krippendorff's
-    alpha-reliability", sections D and E.
+    counted half)², that of two interval values (difference)², that of two different nominal values 1. Source:
+    Krippendorff 2011, "Computing Krippendorff's alpha-reliability", sections D and E.
     """
-    coincidences = _coincidences(rows).sum(axis=0)
-    value = float(_alphas(coincidences[None], level)[0]) if coincidences.any() else np.nan
+    per_row, values = _coincidences(rows)
+    coincidences = per_row.sum(axis=0)
+    value = float(_alphas(coincidences[None], level, values)[0]) if coincidences.any() else np.nan
     return None if np.isnan(value) else value
 
 
@@ -70,7 +71,7 @@ def alpha_interval(
     lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Fewer than
     `LEAST_CLUSTERS` rows have the interval [-1, 1].
     """
-    per_row = _coincidences(rows)
+    per_row, values = _coincidences(rows)
     value = krippendorff_alpha(rows, level)
     if value is None:
         return None
@@ -78,7 +79,7 @@ def alpha_interval(
     flat = per_row.reshape(len(per_row), size * size)
     bootstrap_alphas = np.concatenate(
         [
-            _alphas((counts @ flat).reshape(-1, size, size), level)
+            _alphas((counts @ flat).reshape(-1, size, size), level, values)
             for counts in cluster_counts(len(per_row), draws, seed)
         ]
     )
@@ -86,9 +87,8 @@ def alpha_interval(
     if len(per_row) < LEAST_CLUSTERS or not len(defined):
         return AlphaInterval(len(per_row), value, -1.0, 1.0)
     if is_constant(defined):
-        return AlphaInterval(
-            len(per_row), value, _lowest_alpha(per_row.sum(axis=0), level, len(per_row)), 1.0
-        )
+        lowest = _lowest_alpha(per_row.sum(axis=0), level, values, len(per_row))
+        return AlphaInterval(len(per_row), value, lowest, 1.0)
     low, high = percentile_interval(defined, clusters=len(per_row))
     return AlphaInterval(len(per_row), value, low, min(high, 1.0))
 
@@ -157,8 +157,8 @@ def rater_ceiling(rows: Sequence[Sequence[float]]) -> RaterCeiling | None:
     return RaterCeiling(sum(n > 0 for n in cases), sum(cases), interval.mean, interval.low, interval.high)
 
 
-def _coincidences(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Return the coincidence matrix of each row with two or more ratings, [rows, values, values]."""
+def _coincidences(rows: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the coincidence matrix of each row with two or more ratings, [rows, values, values], and the values."""
     rated = [row for row in rows if len(row) >= 2]
     values = sorted({score for row in rated for score in row})
     index = {value: i for i, value in enumerate(values)}
@@ -166,23 +166,25 @@ def _coincidences(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     for place, row in enumerate(rated):
         counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
         coincidences[place] = (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
-    return coincidences
+    return coincidences, np.array(values, dtype=np.float64)
 
 
-def _distances(marginal: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
+def _distances(marginal: NDArray[Any], level: MeasurementLevel, values: NDArray[Any]) -> NDArray[Any]:
     """Return the squared distances of values, [sets, values, values], from their counts [sets, values]."""
+    size = marginal.shape[1]
     if level == "nominal":
-        size = marginal.shape[1]
         return np.broadcast_to(1.0 - np.eye(size), (len(marginal), size, size))
+    if level == "interval":
+        return np.broadcast_to((values[:, None] - values[None, :]) ** 2, (len(marginal), size, size))
     middle = np.cumsum(marginal, axis=1) - marginal / 2
     squared: NDArray[Any] = (middle[:, :, None] - middle[:, None, :]) ** 2
     return squared
 
 
-def _alphas(coincidences: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
+def _alphas(coincidences: NDArray[Any], level: MeasurementLevel, values: NDArray[Any]) -> NDArray[Any]:
     """Return alpha of each coincidence matrix [sets, values, values]; NaN where the expected disagreement is 0."""
     marginal = coincidences.sum(axis=2)
-    distance = _distances(marginal, level)
+    distance = _distances(marginal, level, values)
     expected = np.einsum("di,dj,dij->d", marginal, marginal, distance)
     observed = np.einsum("dij,dij->d", coincidences, distance)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -191,10 +193,12 @@ def _alphas(coincidences: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]
     return alphas
 
 
-def _lowest_alpha(coincidences: NDArray[Any], level: MeasurementLevel, rows: int) -> float:
+def _lowest_alpha(
+    coincidences: NDArray[Any], level: MeasurementLevel, values: NDArray[Any], rows: int
+) -> float:
     """Return alpha if a share of the ratings, by the rule of three, disagreed by the largest distance."""
     marginal = coincidences.sum(axis=1)
-    distance = _distances(marginal[None], level)[0]
+    distance = _distances(marginal[None], level, values)[0]
     total = float(marginal.sum())
     expected = float(marginal @ distance @ marginal) / (total * (total - 1))
     return max(-1.0, 1.0 - rule_of_three(rows) * float(distance.max()) / expected)
