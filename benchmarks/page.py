@@ -19,6 +19,7 @@ from statistics import median
 import result
 
 from harken.explorer.build import build_report, static
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.shards import write_split_page
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -47,7 +48,7 @@ def main() -> None:
         started = time.perf_counter()
         arguments = evaluation(given.prompts, audited=not given.no_audit)
         built = time.perf_counter()
-        build_report(page, **arguments, write=write_split_page if given.split else None)
+        build_report(page, PageInputs(**arguments), write=write_split_page if given.split else None)
         seconds = time.perf_counter() - built
         browser = Browser(program, folder / "browser")
         runs = [measure(browser, page) for _ in range(given.repeats)]

@@ -7,8 +7,8 @@ from mutant import Mutant
 PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 
 REPORT = [
-    Mutant("page: no response is audited", "pipeline/page.py", "write_page: audit.audit(shown.rows, shown.baseline, contents.audit_settings) if shown.rows else {}", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: flags have no meaning", "pipeline/page.py", 'write_page: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: no response is audited", "pipeline/page.py", "_page_inputs: audit.audit(rows, responses.baseline, contents.audit_settings) if rows else {}", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: flags have no meaning", "pipeline/page.py", '_page_inputs: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: no versions", "pipeline/page_run.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
     Mutant("page: no role table", "pipeline/page_run.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
     Mutant("results: the verdict does not know the KL", "pipeline/page.py", "_headline: verdict.late_kl(metrics.get(one.kl_of, ())) if one.kl_of else None", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -15,7 +16,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory):
-    return build_report(tmp_path_factory.mktemp("axe") / "report.html", **run)
+    return build_report(tmp_path_factory.mktemp("axe") / "report.html", PageInputs(**run))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -65,7 +66,7 @@ def test_the_page_opens_with_a_sentence_three_numbers_and_an_example(browser, ru
         for i in range(4)
     ]  # fmt: skip
     made = {"when": "2026-01-02T03:04:05Z", "duration": 7260, "device": "cpu", "settings": [["seed", "1"]]}
-    browser.open(build_report(tmp_path / "p.html", **run, numbers=numbers, made=made))
+    browser.open(build_report(tmp_path / "p.html", PageInputs(**run, numbers=numbers, made=made)))
     assert browser.value("document.querySelectorAll('.main-numbers .large').length") == 3
     assert browser.value("document.querySelectorAll('.first .answer').length") == 3
     card = browser.value("document.querySelector('.runcard').textContent")

@@ -10,6 +10,7 @@ import pytest
 
 from harken.explorer import build
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 
 STATIC = Path(build.__file__).parent / "static"
 WEB = Path(__file__).parents[2] / "web" / "src"
@@ -42,7 +43,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory):
-    return build_report(tmp_path_factory.mktemp("report") / "05_report" / "report.html", **run)
+    return build_report(tmp_path_factory.mktemp("report") / "05_report" / "report.html", PageInputs(**run))
 
 
 def data(page):
@@ -126,7 +127,7 @@ def test_a_sink_would_be_seen():
 
 
 def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
-    assert build_report(tmp_path / "again.html", **run).read_bytes() == page.read_bytes()
+    assert build_report(tmp_path / "again.html", PageInputs(**run)).read_bytes() == page.read_bytes()
 
 
 def test_secrets_stay_out(page):
@@ -137,10 +138,10 @@ def test_secrets_stay_out(page):
 def test_values_that_are_no_json_are_refused(run, tmp_path):
     broken = run | {"summary": run["summary"] | {"tie_epsilon": float("nan")}}
     with pytest.raises(ValueError, match="JSON"):
-        build_report(tmp_path / "report.html", **broken)
+        build_report(tmp_path / "report.html", PageInputs(**broken))
     assert not list(tmp_path.iterdir())
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report(run, tmp_path):
     rows = [row | {"response": "half \ud83d"} for row in run["responses"]]
-    assert data(build_report(tmp_path / "report.html", **run | {"responses": rows}))["examples"]
+    assert data(build_report(tmp_path / "report.html", PageInputs(**run | {"responses": rows})))["examples"]

@@ -9,6 +9,7 @@ import pytest
 from explorer.large_page import evaluation, measure
 
 from harken.explorer.build import build_report, static
+from harken.explorer.page_inputs import PageInputs
 
 FULL = 2017
 """Prompts for which the budgets are stated; `benchmarks/page.py` measures them."""
@@ -21,7 +22,7 @@ def test_the_script_is_within_its_budget() -> None:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(tmp_path_factory.mktemp("large") / "report.html", **evaluation(60))
+    return build_report(tmp_path_factory.mktemp("large") / "report.html", PageInputs(**evaluation(60)))
 
 
 def test_the_size_of_a_page_grows_with_its_responses_within_the_budget(page: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_page_makes_no_request(browser: Any, page: Path) -> None:
 
 @pytest.mark.nightly
 def test_the_full_page_is_within_its_budgets(browser: Any, tmp_path: Path) -> None:
-    page = build_report(tmp_path / "report.html", **evaluation(FULL))
+    page = build_report(tmp_path / "report.html", PageInputs(**evaluation(FULL)))
     assert page.stat().st_size <= MAX_FILE
     found = measure(browser, page)
     assert found["requests"] == [] and found["open_ms"] < 6_000 and found["filter_ms"][-1] < 500

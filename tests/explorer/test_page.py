@@ -8,11 +8,12 @@ import pytest
 
 from harken.evaluate.tables import tables
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 
 
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory):
-    return build_report(tmp_path_factory.mktemp("page") / "report.html", **run)
+    return build_report(tmp_path_factory.mktemp("page") / "report.html", PageInputs(**run))
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_the_first_example_names_the_number_that_chose_it(
         key: found for key, found in run["audited"].items() if key[2] in policies and "PPO" in policies
     }
     changes = {"summary": None, "headline": ["Note: x."], "responses": rows, "audited": audited}
-    browser.open(build_report(tmp_path / "p.html", **(run | changes)), drawn=".first")
+    browser.open(build_report(tmp_path / "p.html", PageInputs(**run | changes)), drawn=".first")
     assert why in text(browser, ".first p")
     assert text(browser, "#responses-order option") == order
     assert ("best reward" in text(browser, "#responses")) == (len(policies) > 1)
@@ -359,7 +360,9 @@ def test_tick_labels_differ_and_match_their_positions(browser, run, tmp_path, lo
     """However small the range: no two labels are the same, and equal distances lie between them."""
     lines = [{"step": i + 1, "loss": low + (high - low) * i / 4} for i in range(5)]
     browser.open(
-        build_report(tmp_path / "page.html", **run | {"stage_metrics": {"sft": lines}, "stage_info": {}})
+        build_report(
+            tmp_path / "page.html", PageInputs(**run | {"stage_metrics": {"sft": lines}, "stage_info": {}})
+        )
     )
     browser.value("document.querySelector('.plot').scrollIntoView()")
     browser.wait("document.querySelector('.canvas').dataset.yTicks")
@@ -376,7 +379,9 @@ def test_a_chart_by_kl_has_a_root_scale_from_0_and_says_the_kl(browser, run, tmp
         "marks": [], "series": [{"label": "PPO", "metric": "ppo", "points": [[4.0, 1.0], [16.0, 2.0]]}],
     }  # fmt: skip
     info = {"ppo": {"charts": [chart]}}
-    browser.open(build_report(tmp_path / "p.html", **run | {"stage_metrics": {}, "stage_info": info}))
+    browser.open(
+        build_report(tmp_path / "p.html", PageInputs(**run | {"stage_metrics": {}, "stage_info": info}))
+    )
     browser.value("document.querySelector('.plot').scrollIntoView()")
     browser.wait("document.querySelector('.canvas').dataset.xPositions")
     (_, four), (_, sixteen) = browser.value(
@@ -397,7 +402,7 @@ def test_the_card_and_the_audit_are_sections_of_text_and_tables(browser, run, tm
         {"kind": "item", "text": "one"}, {"kind": "table", "heads": ["a", "b"], "rows": [["x", "<i>y</i>"]]},
     ]  # fmt: skip
     section = {"id": "audit", "title": "Audit", "blocks": blocks}
-    browser.open(build_report(tmp_path / "p.html", **run | {"sections": [section]}))
+    browser.open(build_report(tmp_path / "p.html", PageInputs(**run | {"sections": [section]})))
     text = browser.value("document.querySelector('#audit').textContent")
     assert all(part in text for part in ("Accuracy", "<b>plain</b>", "one", "<i>y</i>"))
     assert browser.value("document.querySelectorAll('#audit i, #audit b').length") == 0

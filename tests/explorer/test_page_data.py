@@ -6,6 +6,7 @@ import pytest
 from harken.evaluate.compare import compare
 from harken.explorer import page_data as module
 from harken.explorer.page_data import page_data
+from harken.explorer.page_inputs import PageInputs
 
 SCHEMA = json.loads((Path(module.__file__).parent / "schema.json").read_text())
 TYPES = {
@@ -54,7 +55,7 @@ def faults(value, schema, path="$"):
 
 @pytest.fixture(scope="module")
 def data(run):
-    return json.loads(json.dumps(page_data(**run), allow_nan=False))
+    return json.loads(json.dumps(page_data(PageInputs(**run)), allow_nan=False))
 
 
 def test_the_data_fit_their_schema(data):
@@ -112,9 +113,18 @@ def test_a_run_of_one_policy_and_no_stage_fits_too():
         "repeated_4grams": 0.0, "empty": True, "cap_hit": True,
     }  # fmt: skip
     made = page_data(
-        title="", notice="", summary=compare([row], draws=10), responses=[row],
-        stage_metrics={}, stage_info={}, headline=[], audited={}, flags={},
-    )  # fmt: skip
+        PageInputs(
+            title="",
+            notice="",
+            summary=compare([row], draws=10),
+            responses=[row],
+            stage_metrics={},
+            stage_info={},
+            headline=[],
+            audited={},
+            flags={},
+        )
+    )
     assert faults(json.loads(json.dumps(made)), SCHEMA) == []
     assert made["examples"][0]["winner"] == "A" and made["examples"][0]["responses"][0]["flags"] == []
 
@@ -130,7 +140,9 @@ def test_the_examples_agree_with_the_table(data):
 
 def test_samples_of_one_prompt_have_addresses_of_their_own(run):
     rows = [row | {"sample": s} for row in run["responses"] for s in range(2)]
-    made = page_data(**run | {"responses": rows, "summary": compare(rows, judges=["gold"], draws=10)})
+    made = page_data(
+        PageInputs(**run | {"responses": rows, "summary": compare(rows, judges=["gold"], draws=10)})
+    )
     ids = [example["id"] for example in made["examples"]]
     assert len(set(ids)) == len(ids) == 48 and ids[0].endswith("/0")
 
@@ -161,7 +173,7 @@ def made_of(rows, **more):
         "title": "", "notice": "", "summary": None, "responses": rows, "stage_metrics": {}, "stage_info": {},
         "headline": [], "audited": {}, "flags": {},
     }  # fmt: skip
-    made = page_data(**arguments | more)
+    made = page_data(PageInputs(**arguments | more))
     assert faults(json.loads(json.dumps(made)), SCHEMA) == []
     return made
 

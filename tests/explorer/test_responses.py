@@ -10,6 +10,7 @@ import pytest
 
 from harken.evaluate.audit.kinds import QUEUES
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.maths.statistics.intervals import wilson_interval
 
 
@@ -20,7 +21,7 @@ def page(run, tmp_path_factory):
         {"id": run["responses"][0]["prompt_id"], "stage": "ppo", "prompt": "Why?", "points": points}
     ]
     more = {"queues": QUEUES, "checkpoints": checkpoints}
-    return build_report(tmp_path_factory.mktemp("responses") / "report.html", **run, **more)
+    return build_report(tmp_path_factory.mktemp("responses") / "report.html", PageInputs(**run, **more))
 
 
 @pytest.fixture
@@ -360,7 +361,7 @@ def test_equal_responses_are_marked_and_come_last(browser, run, tmp_path):
         row | {"response": "The same."} if row["prompt_id"] == run["responses"][5]["prompt_id"] else row
         for row in run["responses"]
     ]
-    browser.open(build_report(tmp_path / "p.html", **run | {"responses": rows}))
+    browser.open(build_report(tmp_path / "p.html", PageInputs(**run | {"responses": rows})))
     assert (
         browser.value("[...document.querySelectorAll('.rail button')].at(-1).dataset.id")
         == rows[5]["prompt_id"]

@@ -18,6 +18,7 @@ import pytest
 
 from harken.explorer import shards
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.shards import write_split_page
 
 STEPS = [
@@ -34,7 +35,7 @@ def page(run: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("split") / "index.html"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "EXAMPLES_PER_SHARD", 10)
-        return build_report(out, **run, write=partial(write_split_page, steps=STEPS))
+        return build_report(out, PageInputs(**run), write=partial(write_split_page, steps=STEPS))
 
 
 def data(page: Path) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def test_tokens_of_every_update_are_in_shards(page: Path) -> None:
 
 def test_a_new_page_leaves_no_old_shards(page: Path, run: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "index.html"
-    build_report(out, **run, write=partial(write_split_page, steps=STEPS))
+    build_report(out, PageInputs(**run), write=partial(write_split_page, steps=STEPS))
     (tmp_path / "shards" / "old.js").write_text("")
-    build_report(out, **run, write=write_split_page)
+    build_report(out, PageInputs(**run), write=write_split_page)
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["examples-000000.js"]
 
 

@@ -10,6 +10,7 @@ from recorded_run import record
 from tiny import tiny_tokenizer
 
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.inspection.critic import critic_data
 from harken.inspection.recorded import read_step
 from harken.inspection.tokens import token_decoder, token_rows
@@ -70,7 +71,9 @@ def shown(browser, series):
 
 def test_the_numbers_are_those_of_the_trace(browser, run, traced, tmp_path):
     data, _ = tokens(traced)
-    opened_at(browser, build_report(tmp_path / "p.html", **run, tokens=data), "#tokens=ppo,3,1,kl")
+    opened_at(
+        browser, build_report(tmp_path / "p.html", PageInputs(**run, tokens=data)), "#tokens=ppo,3,1,kl"
+    )
     rows = traced[1][1]
     assert browser.value("document.querySelectorAll('.tokens .token').length") == len(rows)
     assert browser.value("[...document.querySelectorAll('.tokens .token')].map((t) => t.dataset.number)") == [
@@ -101,7 +104,9 @@ def test_values_are_drawn_against_returns(browser, run, traced, tmp_path):
     data, _ = tokens(traced)
     critic = critic_data(traced[0])
     data["steps"][0]["critic"] = critic
-    opened_at(browser, build_report(tmp_path / "p.html", **run, tokens=data), "#tokens=ppo,3,1,kl")
+    opened_at(
+        browser, build_report(tmp_path / "p.html", PageInputs(**run, tokens=data)), "#tokens=ppo,3,1,kl"
+    )
     script = """[...document.querySelectorAll(".critic circle")].map((point) =>
       [Number(point.getAttribute("cx")), Number(point.getAttribute("cy"))])"""
     points = browser.value(script)
@@ -121,7 +126,7 @@ def test_values_are_drawn_against_returns(browser, run, traced, tmp_path):
 
 def test_a_shard_beside_the_page_is_read_when_it_is_shown(browser, run, traced, tmp_path):
     data, rollouts = tokens(traced, "shards/ppo-3.js")
-    page = build_report(tmp_path / "p.html", **run, tokens=data)
+    page = build_report(tmp_path / "p.html", PageInputs(**run, tokens=data))
     # The policy of a page with shards lets the page's own folder in.
     page.write_text(
         re.sub(r"script-src ('sha256-[^']+')", r"script-src \1 'self'", page.read_text(), count=1)

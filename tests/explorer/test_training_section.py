@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.page_training import overlay_data
 
 STEPS = 60
@@ -80,7 +81,7 @@ def page(run, tmp_path_factory):
             }
         ],
     }
-    return build_report(tmp_path_factory.mktemp("training") / "report.html", **run | more)
+    return build_report(tmp_path_factory.mktemp("training") / "report.html", PageInputs(**run | more))
 
 
 @pytest.fixture

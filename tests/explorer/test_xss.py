@@ -19,6 +19,7 @@ from explorer.xss import APART, CORPUS, NAVIGATIONS, payloads
 
 from harken.explorer import build
 from harken.explorer.page_data import page_data
+from harken.explorer.page_inputs import PageInputs
 
 Data = dict[str, Any]
 
@@ -53,7 +54,11 @@ def base(run: dict[str, Any]) -> Data:
     info = {"ppo": {"config": {"training": {"type": "ppo"}}, "status": {}, "run": "runs/ppo"}}
     data: Data = json.loads(
         json.dumps(
-            page_data(**run | {"stage_metrics": metrics, "stage_info": info, "title": "t", "notice": "n"})
+            page_data(
+                PageInputs(
+                    **run | {"stage_metrics": metrics, "stage_info": info, "title": "t", "notice": "n"}
+                )
+            )
         )
     )
     for example in data["examples"]:

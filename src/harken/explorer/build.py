@@ -14,82 +14,28 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from harken.explorer.page_data import page_data
-from harken.explorer.page_examples import Audited, Rows
+from harken.explorer.page_inputs import PageInputs
 from harken.run import atomic
-from harken.run.manifest import redact_text
-from harken.run.terminal import escape_invisible
-
-NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 def build_report(
     out: Path,
-    *,
-    title: str,
-    notice: str,
-    summary: Mapping[str, Any] | None,
-    responses: Rows,
-    stage_metrics: Mapping[str, Rows],
-    stage_info: Mapping[str, Mapping[str, Any]],
-    headline: Sequence[str],
-    audited: Audited = NOTHING,
-    flags: Mapping[str, str] = NOTHING,
-    sections: Sequence[Mapping[str, Any]] = (),
-    queues: Mapping[str, str] = NOTHING,
-    numbers: Sequence[Mapping[str, Any]] = (),
-    made: Mapping[str, Any] = NOTHING,
-    trials: Mapping[str, Any] | None = None,
-    overlays: Sequence[Mapping[str, Any]] = (),
-    tokens: Mapping[str, Any] | None = None,
-    checkpoints: Sequence[Mapping[str, Any]] = (),
-    reward: str | None = None,
+    inputs: PageInputs,
     write: Callable[[Path, str, Mapping[str, Any]], object] | None = None,
 ) -> Path:
-    """Write the page to `out` and return it. The same arguments give the same bytes.
+    """Write the page to `out` and return it. The same inputs give the same bytes.
 
-    `summary` comes from `compare.compare`, or is None for a page of training only; `responses` are the rows of
-    `responses.parquet` it came from, `headline` the sentences of `verdict.headline`. `stage_metrics` has the lines
-    of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
-    training.type selects the charts, else the stage's name does), "data" (data reports), "charts" (further charts as
-    page data), "lineage", "roles" and any others. `audited` is the result of `audit.audit` for the same rows and
-    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. `sections`
-    are further sections of text and tables (`text_sections.text_sections`). `queues` are flags that are lists to read.
-    `numbers` open the page (at most three); `made`, `trials`, `overlays`, `tokens` and `checkpoints` are parts of the
-    page's data as `schema.json` describes them; `reward` names the number in the column reward. "card" (card.json),
-    "status" (status.json) and "run" (the folder) in `stage_info` are shown in places of their own.
     `write` writes the page of a title and its data; by default it is one file (`shards.write_split_page`: several).
-    Probable secrets are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
-    title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
-    data = page_data(
-        title=title,
-        notice=notice,
-        summary=summary,
-        responses=responses,
-        stage_metrics=stage_metrics,
-        stage_info=stage_info,
-        headline=headline,
-        audited=audited,
-        flags=flags,
-        sections=sections,
-        queues=queues,
-        numbers=numbers,
-        made=made,
-        trials=trials,
-        overlays=overlays,
-        tokens=tokens,
-        checkpoints=checkpoints,
-        reward=reward,
-    )
-    (write or _write_one_file)(out, title, data)
+    data = page_data(inputs)
+    (write or _write_one_file)(out, data["title"], data)
     return out
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.explorer.page_examples import Audited, Rows, example_data, first_example
+from harken.explorer.page_examples import Rows, example_data, first_example
 from harken.explorer.page_headline import headline_data
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.page_training import stage_data
-from harken.run.manifest import redact
+from harken.run.manifest import redact, redact_text
+from harken.run.terminal import escape_invisible
 
 VERSION = 3
 WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
@@ -16,59 +18,40 @@ WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
 NO_TOKENS: Mapping[str, Any] = {"shards": False, "rule": "", "steps": []}
 
 
-def page_data(
-    *,
-    title: str,
-    notice: str,
-    summary: Mapping[str, Any] | None,
-    responses: Rows,
-    stage_metrics: Mapping[str, Rows],
-    stage_info: Mapping[str, Mapping[str, Any]],
-    headline: Sequence[str],
-    audited: Audited,
-    flags: Mapping[str, str],
-    sections: Sequence[Mapping[str, Any]] = (),
-    queues: Mapping[str, str] | None = None,
-    numbers: Sequence[Mapping[str, Any]] = (),
-    made: Mapping[str, Any] | None = None,
-    trials: Mapping[str, Any] | None = None,
-    overlays: Sequence[Mapping[str, Any]] = (),
-    tokens: Mapping[str, Any] | None = None,
-    checkpoints: Sequence[Mapping[str, Any]] = (),
-    reward: str | None = None,
-) -> dict[str, Any]:
-    """Build the page's data from the files of a run; see `build.build_report` for the arguments."""
+def page_data(inputs: PageInputs) -> dict[str, Any]:
+    """Build the page's data, as `schema.json` describes them. Probable secrets are redacted."""
+    summary, responses = inputs.summary, inputs.responses
     policies = list(summary["policies"]) if summary else list(dict.fromkeys(r["policy"] for r in responses))
     judges = list(summary["judges"]) if summary else _score_columns(responses)
-    verdict = [_sentence(line, policies) for line in headline]
-    known = {} if queues is None else dict(queues)
+    verdict = [_sentence(line, policies) for line in inputs.headline]
+    queues = dict(inputs.queues)
     epsilon = float(summary["tie_epsilon"]) if summary else 0.0
-    examples = example_data(responses, policies, judges, audited, list(known), epsilon)
+    examples = example_data(responses, policies, judges, inputs.audited, list(queues), epsilon)
     stages = [
-        stage_data(name, stage_metrics.get(name, []), stage_info.get(name, {}))
-        for name in dict.fromkeys([*stage_info, *stage_metrics])
+        stage_data(name, inputs.stage_metrics.get(name, []), inputs.stage_info.get(name, {}))
+        for name in dict.fromkeys([*inputs.stage_info, *inputs.stage_metrics])
     ]
     return {
         "version": VERSION,
-        "title": title,
-        "notice": notice,
-        "made": redact(dict(made or {})),
-        "headline": headline_data(verdict, numbers, stages, first_example(examples)),
+        "title": redact_text(escape_invisible(inputs.title)),
+        "notice": redact_text(escape_invisible(inputs.notice)),
+        "made": redact(dict(inputs.made)),
+        "headline": headline_data(verdict, inputs.numbers, stages, first_example(examples)),
         "verdict": verdict,
         "summary": None if summary is None else dict(summary),
         "policies": policies,
-        "reward": reward or _reward_name(summary, responses),
+        "reward": inputs.reward or _reward_name(summary, responses),
         "judges": judges,
-        "flags": dict(flags),
-        "queues": known,
-        "sections": redact([dict(section) for section in sections]),
+        "flags": dict(inputs.flags),
+        "queues": queues,
+        "sections": redact([dict(section) for section in inputs.sections]),
         "examples": examples,
         "parts": [],
         "stages": stages,
-        "trials": redact(None if trials is None else dict(trials)),
-        "overlays": [dict(overlay) for overlay in overlays],
-        "tokens": dict(NO_TOKENS if tokens is None else tokens),
-        "checkpoints": [dict(checkpoint) for checkpoint in checkpoints],
+        "trials": redact(None if inputs.trials is None else dict(inputs.trials)),
+        "overlays": [dict(overlay) for overlay in inputs.overlays],
+        "tokens": dict(NO_TOKENS if inputs.tokens is None else inputs.tokens),
+        "checkpoints": [dict(checkpoint) for checkpoint in inputs.checkpoints],
     }
 
 

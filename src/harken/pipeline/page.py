@@ -21,6 +21,7 @@ from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_summary
 from harken.explorer import text_sections
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.page_training import TITLES, overlay_data
 from harken.explorer.shards import write_split_page
 from harken.inspection.page_tokens import all_tokens, page_tokens
@@ -191,40 +192,10 @@ def write_page(
     info = {name: run_facts(run) for name, run in runs.items()}
     for name, title in contents.titles.items():
         info[name]["title"] = title
-    shown = ShownResponses.of(contents, metrics)
-    summary = shown.summary
+    responses = ShownResponses.of(contents, metrics)
+    summary, unreadable = responses.summary, responses.unreadable
     judge = next(iter(summary["judges"]), None) if summary else None
-    headline = [*_evaluation_headline(contents, summary, metrics, judge), *shown.notes]
-    states = [state_sentence(contents.run_title(name), info[name]["status"], metrics[name]) for name in runs]
-    missing = [
-        line
-        for name in runs
-        if (line := missing_metrics_warning(contents.run_title(name), info[name]["status"], metrics[name]))
-    ]
-    ppo = contents.of_kind("ppo")
-    for name, run in ppo.items():
-        found = over_optimisation(run, metrics[name], info[name])
-        headline += [_of_run(line, name) for line in found] if len(ppo) > 1 else found
-    for name in runs:
-        dtype = str(info[name]["config"].get("dtype"))
-        headline += health_sentences(contents.run_title(name), contents.kinds[name], dtype, metrics[name])
-    if summary is None and contents.files is None:
-        # Without a comparison the most urgent sentence opens the page.
-        opening = opening_sentence(
-            [
-                (
-                    contents.run_title(name),
-                    final_report(contents.kinds[name], str(info[name]["config"].get("dtype")), metrics[name]),
-                    info[name]["status"].get("state") in ("completed", "stopped"),
-                )
-                for name in runs
-            ]
-        )
-        if missing and not opening.startswith("Warning: "):
-            opening = missing.pop(0)  # findings of the steps that are missing are not known
-        headline = [opening, *sorted([*missing, *headline[1:], *states], key=_is_note), headline[0]]
-    else:
-        headline += [*missing, *(line for line in states if not _is_note(line))]
+    headline = _verdict_lines(contents, responses, metrics, info, judge)
     results = tables.results(
         summary,
         roles=contents.roles.policies,
@@ -234,15 +205,15 @@ def write_page(
         judge=judge,
         headline=headline,
     )
-    audited = audit.audit(shown.rows, shown.baseline, contents.audit_settings) if shown.rows else {}
-    sections = page_sections(contents.of_kind("reward"), contents.evaluation)
-    made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
-    policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
-    unreadable = shown.unreadable
-    tokens = None if split else page_tokens(policies_of_runs, unreadable)
-    checkpoints = checkpoint_data(shown.runs, unreadable)
+    policies_of_runs = {name: run for name, run in responses.runs.items() if contents.kinds[name] == "ppo"}
+    inputs = _page_inputs(contents, responses, metrics, info, headline, judge)
+    if not split:
+        inputs = replace(inputs, tokens=page_tokens(policies_of_runs, unreadable))
     notice = " ".join(
         part for part in (contents.notice, _leak(summary), *contents.warnings, unreadable.notice()) if part
+    )
+    inputs = replace(
+        inputs, notice=" ".join(part for part in (notice, *frozen_weight_warnings(runs)) if part)
     )
     if pipeline_config is not None:
         # Everything has been read; the files change from here on.
@@ -250,35 +221,90 @@ def write_page(
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
-    labels = [(contents.run_title(name, short=True), contents.kinds[name], metrics[name]) for name in runs]
-    build_report(
-        page,
-        title=contents.title,
-        notice=" ".join(part for part in (notice, *frozen_weight_warnings(runs)) if part),
-        summary=summary,
-        responses=shown.rows,
-        stage_metrics=metrics,
-        stage_info=info,
-        headline=headline,
-        audited=audited,
-        flags=audit.FLAG_MEANINGS,
-        sections=sections,
-        queues=audit.QUEUES if shown.rows else {},
-        numbers=_numbers(summary, contents.roles, judge) if summary else (),
-        made=made,
-        trials=trial_data(runs, contents.kinds, metrics, info),
-        overlays=overlay_data(labels),
-        tokens=tokens,
-        checkpoints=checkpoints,
-        reward=shown.reward,
-        write=_split_writer(policies_of_runs) if split else None,
-    )
+    build_report(page, inputs, write=_split_writer(policies_of_runs) if split else None)
     if pipeline_config is not None:
         checksums.write_checksums(pipeline_config.parent, [pipeline_config, figures, page])
     if summary:
         show(tables.tables(summary))
     show("\n".join([*headline, *([left_out] if (left_out := unreadable.notice()) else [])]))
     show(f"\nfigures  {figures}\nreport   {page}")
+
+
+def _verdict_lines(
+    contents: PageContents,
+    responses: ShownResponses,
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    info: Mapping[str, dict[str, Any]],
+    judge: str | None,
+) -> list[str]:
+    """Collect the sentences of the verdict: of the comparison, then over-optimisation, health and states of runs.
+
+    Without a comparison the most urgent sentence about a run comes first.
+    """
+    runs, summary = contents.runs, responses.summary
+    headline = [*_evaluation_headline(contents, summary, metrics, judge), *responses.notes]
+    states = [state_sentence(contents.run_title(name), info[name]["status"], metrics[name]) for name in runs]
+    missing = [
+        line
+        for name in runs
+        if (line := missing_metrics_warning(contents.run_title(name), info[name]["status"], metrics[name]))
+    ]
+    ppo = contents.of_kind("ppo")
+    for name, run in ppo.items():
+        lines = over_optimisation(run, metrics[name], info[name])
+        headline += [_of_run(line, name) for line in lines] if len(ppo) > 1 else lines
+    dtypes = {name: str(info[name]["config"].get("dtype")) for name in runs}
+    for name in runs:
+        headline += health_sentences(
+            contents.run_title(name), contents.kinds[name], dtypes[name], metrics[name]
+        )
+    if summary is not None or contents.files is not None:
+        return [*headline, *missing, *(line for line in states if not _is_note(line))]
+    opening = opening_sentence(
+        [
+            (
+                contents.run_title(name),
+                final_report(contents.kinds[name], dtypes[name], metrics[name]),
+                info[name]["status"].get("state") in ("completed", "stopped"),
+            )
+            for name in runs
+        ]
+    )
+    if missing and not opening.startswith("Warning: "):
+        opening = missing.pop(0)  # findings of the steps that are missing are not known
+    return [opening, *sorted([*missing, *headline[1:], *states], key=_is_note), headline[0]]
+
+
+def _page_inputs(
+    contents: PageContents,
+    responses: ShownResponses,
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    info: Mapping[str, Mapping[str, Any]],
+    headline: Sequence[str],
+    judge: str | None,
+) -> PageInputs:
+    """Collect what the page shows, without its notice and tokens."""
+    runs, summary, rows = contents.runs, responses.summary, responses.rows
+    labels = [(contents.run_title(name, short=True), contents.kinds[name], metrics[name]) for name in runs]
+    return PageInputs(
+        title=contents.title,
+        notice="",
+        summary=summary,
+        responses=rows,
+        stage_metrics=metrics,
+        stage_info=info,
+        headline=headline,
+        audited=audit.audit(rows, responses.baseline, contents.audit_settings) if rows else {},
+        flags=audit.FLAG_MEANINGS,
+        sections=page_sections(contents.of_kind("reward"), contents.evaluation),
+        queues=audit.QUEUES if rows else {},
+        numbers=_numbers(summary, contents.roles, judge) if summary else (),
+        made=made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path),
+        trials=trial_data(runs, contents.kinds, metrics, info),
+        overlays=overlay_data(labels),
+        checkpoints=checkpoint_data(responses.runs, responses.unreadable),
+        reward=responses.reward,
+    )
 
 
 def _split_writer(runs: Mapping[str, RunFolder]) -> Callable[[Path, str, Mapping[str, Any]], Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harken.explorer.build import build_report
+from harken.explorer.page_inputs import PageInputs
 from harken.explorer.text_sections import card_section
 from harken.review.rater_figures import BLOCK
 
@@ -53,15 +54,17 @@ def write_report_page(path: Path, figures: Mapping[str, Any], lines: Sequence[st
     stage = {"title": "All raters", "charts": charts}
     build_report(
         path,
-        title=f"Blinded review: {', '.join(figures['policies'])}",
-        notice="",
-        summary=None,
-        responses=[],
-        stage_metrics={KIND: [{"step": max(votes)}]} if charts else {},
-        stage_info={KIND: stage} if charts else {},
-        headline=[f"Note: {headline.replace('**', '')}"],
-        sections=[card_section("\n".join(_markdown(lines)), "Statistics", "statistics")],
-        numbers=_numbers(figures, sum(votes)),
+        PageInputs(
+            title=f"Blinded review: {', '.join(figures['policies'])}",
+            notice="",
+            summary=None,
+            responses=[],
+            stage_metrics={KIND: [{"step": max(votes)}]} if charts else {},
+            stage_info={KIND: stage} if charts else {},
+            headline=[f"Note: {headline.replace('**', '')}"],
+            sections=[card_section("\n".join(_markdown(lines)), "Statistics", "statistics")],
+            numbers=_numbers(figures, sum(votes)),
+        ),
     )
 
 
