@@ -1,0 +1,141 @@
+"""Ask a judge about every pair in both orders; only verdicts that do not change with the order count. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from harken.judging.cache import VerdictCache
+from harken.judging.pair import PairJudge, PairVerdict, ResponsePair
+from harken.maths.statistics.intervals import clustered_jeffreys
+
+PairOutcome = Literal["first", "second", "tie", "inconsistent", "failed"]
+CALLS_AT_ONCE = 32
+"""Verdicts that are asked for between two writes of the cache."""
+POSITION_FIRST, POSITION_SECOND = "prefers_first_shown", "prefers_second_shown"
+INCONSISTENT = "inconsistent"
+MAX_FLIPS = 0.5
+"""Share of pairs whose verdict changes with the order (lower bound) from which a judge is called inconsistent."""
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """Hold the verdicts on one pair: `given` in the order of the pair, `swapped` in the other one."""
+
+    pair: ResponsePair
+    given: PairVerdict
+    swapped: PairVerdict
+
+    @property
+    def probabilities(self) -> tuple[float, float] | None:
+        """Return P(first is better) as asked in the given and in the swapped order; None without both verdicts."""
+        if self.given.probability is None or self.swapped.probability is None:
+            return None
+        return self.given.probability, 1.0 - self.swapped.probability
+
+    @property
+    def outcome(self) -> PairOutcome:
+        """Return the side that both orders prefer, or why there is none."""
+        both = self.probabilities
+        if both is None:
+            return "failed"
+        sides = [np.sign(p - 0.5) for p in both]
+        if sides[0] != sides[1]:
+            return "inconsistent"
+        return "tie" if sides[0] == 0 else "first" if sides[0] > 0 else "second"
+
+    @property
+    def probability(self) -> float | None:
+        """Return P(first is better), the mean of both orders: the position cancels."""
+        both = self.probabilities
+        return None if both is None else (both[0] + both[1]) / 2
+
+    @property
+    def problem(self) -> str | None:
+        """Return why a verdict is missing."""
+        return self.given.problem or self.swapped.problem
+
+    @property
+    def first_shown_wins(self) -> float | None:
+        """Return in how many of the two orders the response shown first won; a tie counts half."""
+        if self.given.probability is None or self.swapped.probability is None:
+            return None
+        return float(
+            sum((np.sign(v - 0.5) + 1) / 2 for v in (self.given.probability, self.swapped.probability))
+        )
+
+
+def judge_both_orders(
+    judge: PairJudge,
+    pairs: Sequence[ResponsePair],
+    cache: VerdictCache,
+    on_progress: Callable[[int], object] | None = None,
+) -> list[JudgedPair]:
+    """Return the verdicts on every pair in both orders; those of the cache are not asked for again."""
+    asked = [order for pair in pairs for order in (pair, pair.swapped())]
+    found: list[PairVerdict | None] = [cache.get(order) for order in asked]
+    missing: dict[str, list[int]] = {}
+    for number, verdict in enumerate(found):
+        if verdict is None:
+            missing.setdefault(asked[number].content(), []).append(number)
+    if on_progress is not None:
+        on_progress(sum(verdict is not None for verdict in found))
+    groups = list(missing.values())
+    for start in range(0, len(groups), CALLS_AT_ONCE):
+        part = groups[start : start + CALLS_AT_ONCE]
+        rows = [asked[numbers[0]] for numbers in part]
+        verdicts = judge.prefer_first(rows)
+        if len(verdicts) != len(rows):
+            raise ValueError(f"the judge returned {len(verdicts)} verdicts on {len(rows)} pairs")
+        cache.add(zip(rows, verdicts, strict=True))
+        for numbers, verdict in zip(part, verdicts, strict=True):
+            for number in numbers:
+                found[number] = verdict
+        if on_progress is not None:
+            on_progress(sum(map(len, part)))
+    verdicts = [verdict for verdict in found if verdict is not None]
+    return [
+        JudgedPair(pair, given, swapped)
+        for pair, given, swapped in zip(pairs, verdicts[::2], verdicts[1::2], strict=True)
+    ]
+
+
+def order_figures(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+    """Compute how far verdicts depend on the order: counts, flip rate and position preference, with 95 % intervals.
+
+    `flips`: share of the pairs with two verdicts whose verdicts differ. `first_shown`: share of single verdicts for
+    the response that is shown first, which is 1/2 for a judge without a position bias. `biases` names what is beyond
+    chance.
+    """
+    outcomes = Counter(one.outcome for one in judged)
+    answered = [one for one in judged if one.outcome != "failed"]
+    problems = Counter(v.problem for one in judged for v in (one.given, one.swapped) if v.problem is not None)
+    flips = share_interval([float(one.outcome == "inconsistent") for one in answered])
+    first_shown = share_interval([(one.first_shown_wins or 0.0) / 2 for one in answered])
+    biases = []
+    if first_shown is not None and first_shown["low"] > 0.5:
+        biases.append(POSITION_FIRST)
+    if first_shown is not None and first_shown["high"] < 0.5:
+        biases.append(POSITION_SECOND)
+    if flips is not None and flips["low"] > MAX_FLIPS:
+        biases.append(INCONSISTENT)
+    return {
+        "pairs": len(judged),
+        **{name: outcomes[name] for name in ("first", "second", "tie", "inconsistent", "failed")},
+        "problems": dict(problems.most_common()),
+        "flips": flips,
+        "first_shown": first_shown,
+        "biases": biases,
+    }
+
+
+def share_interval(values: Sequence[float]) -> dict[str, float] | None:
+    """Compute a mean of values within [0, 1] with its 95 % interval; None without values."""
+    if not values:
+        return None
+    found = clustered_jeffreys(values, [1.0] * len(values), halves=any(v not in (0.0, 1.0) for v in values))
+    return {"n": len(values), "share": found.mean, "low": found.low, "high": found.high}

@@ -1,0 +1,169 @@
+"""Judge pairs batch by batch, with canaries in every batch, and sum up what the judge did and cost. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harken.config.judge import EndpointJudge, JudgingConfig
+from harken.judging.both_orders import (
+    INCONSISTENT,
+    POSITION_FIRST,
+    POSITION_SECOND,
+    JudgedPair,
+    judge_both_orders,
+    order_figures,
+)
+from harken.judging.cache import VerdictCache
+from harken.judging.canaries import CanaryResult, count_wins, make_canaries
+from harken.judging.pair import PairJudge, ResponsePair
+from harken.run import signals
+from harken.run.terminal import counter
+
+BIAS_WORDS = {
+    POSITION_FIRST: "prefers the response that is shown first",
+    POSITION_SECOND: "prefers the response that is shown second",
+    INCONSISTENT: "changes most verdicts with the order",
+}
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Hold the verdicts of a run in the order of its pairs, and those of its canaries.
+
+    `void` has the numbers of the pairs whose batch is void: their verdicts do not count.
+    """
+
+    judged: list[JudgedPair]
+    void: frozenset[int]
+    canaries: list[CanaryResult]
+    canary_verdicts: list[JudgedPair]
+
+    @property
+    def valid(self) -> list[JudgedPair]:
+        """Return the pairs of batches that are not void."""
+        return [one for number, one in enumerate(self.judged) if number not in self.void]
+
+
+def judge_pairs(
+    judge: PairJudge, pairs: Sequence[ResponsePair], config: JudgingConfig, cache: VerdictCache
+) -> Judgements:
+    """Ask for every pair in both orders, with canaries among each batch."""
+    judged: list[JudgedPair] = []
+    void: set[int] = set()
+    results: list[CanaryResult] = []
+    verdicts: list[JudgedPair] = []
+    with counter(f"judge {config.judge.column}", 2 * len(pairs)) as count:
+        for start in range(0, len(pairs), config.batch):
+            signals.raise_if_stopped()
+            batch = pairs[start : start + config.batch]
+            number = start // config.batch
+            canaries = make_canaries(batch, number, config.seed) if config.canaries else []
+            found = judge_both_orders(judge, [canary.pair for canary in canaries], cache)
+            result = count_wins(number, canaries, found)
+            judged += judge_both_orders(judge, batch, cache, count.update)
+            results, verdicts = [*results, result], [*verdicts, *found]
+            if canaries and result.is_void(config.max_canary_wins):
+                void |= set(range(start, start + len(batch)))
+    return Judgements(judged, frozenset(void), results if config.canaries else [], verdicts)
+
+
+def summarise(found: Judgements, config: JudgingConfig, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is written of a judge: identity, order effects, canaries and cost, as JSON."""
+    return {
+        "judge": config.judge.column,
+        "identity": dict(identity),
+        "orders": order_figures(found.valid),
+        "void_pairs": len(found.void),
+        "canaries": _canary_figures(found, config),
+        "models": sorted({v.model for one in found.judged for v in (one.given, one.swapped) if v.model}),
+        "cost": _cost(found, config),
+    }
+
+
+def _canary_figures(found: Judgements, config: JudgingConfig) -> dict[str, Any] | None:
+    if not found.canaries:
+        return None
+    by_kind: Counter[str] = Counter()
+    for result in found.canaries:
+        by_kind.update(result.by_kind)
+    comparisons = sum(result.comparisons for result in found.canaries)
+    wins = sum(result.wins for result in found.canaries)
+    return {
+        "batches": len(found.canaries),
+        "void_batches": [r.batch for r in found.canaries if r.is_void(config.max_canary_wins)],
+        "comparisons": comparisons,
+        "wins": wins,
+        "share": wins / comparisons if comparisons else None,
+        "failed": sum(result.failed for result in found.canaries),
+        "max_wins": config.max_canary_wins,
+        "by_kind": {kind: count for kind, count in sorted(by_kind.items()) if count},
+    }
+
+
+def _cost(found: Judgements, config: JudgingConfig) -> dict[str, Any]:
+    calls = [v for one in (*found.judged, *found.canary_verdicts) for v in (one.given, one.swapped)]
+    cost: dict[str, Any] = {
+        "verdicts": len(calls),
+        "tokens_in": sum(v.tokens_in for v in calls),
+        "tokens_out": sum(v.tokens_out for v in calls),
+        "seconds": round(sum(v.seconds for v in calls), 3),
+    }
+    judge = config.judge
+    if isinstance(judge, EndpointJudge) and (judge.price_in is not None or judge.price_out is not None):
+        cost["price"] = (
+            cost["tokens_in"] * (judge.price_in or 0.0) + cost["tokens_out"] * (judge.price_out or 0.0)
+        ) / 1e6
+    return cost
+
+
+def judge_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Format a summary for the terminal; what is wrong with the judge stands last, in lines that begin with warning."""
+    orders, canaries, cost = summary["orders"], summary["canaries"], summary["cost"]
+    lines = [
+        f"judge {summary['judge']}: {orders['pairs']:,} pairs in both orders; {orders['first'] + orders['second']:,} "
+        f"consistent, {orders['inconsistent']:,} inconsistent, {orders['tie']:,} ties, {orders['failed']:,} without a "
+        "verdict",
+    ]
+    if orders["flips"] is not None:
+        lines.append(
+            f"  verdict changes with the order: {percent_interval(orders['flips'])}; response shown first preferred: "
+            f"{percent_interval(orders['first_shown'])} (50 % without a position bias)"
+        )
+    if canaries is not None and canaries["comparisons"]:
+        won = f"{canaries['wins']:g} of {canaries['comparisons']:,} comparisons won"
+        kinds = f" ({_listed(canaries['by_kind'])})" if canaries["by_kind"] else ""
+        lines.append(f"  canaries: {won}{kinds}")
+    price = f", price {cost['price']:.4g}" if "price" in cost else ""
+    lines.append(
+        f"  cost: {cost['verdicts']:,} verdicts, {cost['tokens_in']:,} tokens read, {cost['tokens_out']:,} written, "
+        f"{cost['seconds']:.1f} s{price}; verdicts of earlier runs included"
+    )
+    return [*lines, *_warnings(summary)]
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    orders, canaries = summary["orders"], summary["canaries"]
+    lines = [f"warning: {summary['judge']} {BIAS_WORDS[name]} ({name})" for name in orders["biases"]]
+    if orders["problems"]:
+        lines.append(f"warning: no verdict for: {_listed(orders['problems'])}")
+    if canaries is not None and canaries["void_batches"]:
+        lines.append(
+            f"warning: {len(canaries['void_batches'])} of {canaries['batches']} batches are void: canaries won more "
+            f"than {100 * canaries['max_wins']:g} % of their comparisons, or got no verdict. {summary['void_pairs']:,} "
+            "pairs do not count"
+        )
+    return lines
+
+
+def _listed(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {count:g}" for name, count in counts.items())
+
+
+def percent_interval(found: Mapping[str, float] | None) -> str:
+    """Format a share with its interval: ``62.3 % [57.5, 67.0]``."""
+    if found is None:
+        return "none"
+    return f"{100 * found['share']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
