@@ -401,8 +401,8 @@ def test_the_mean_logprob_is_minus_the_entropy() -> None:
 def test_the_downloaded_model_generates(smollm2: Path) -> None:
     """SmolLM2-135M-Instruct, greedy: knows a capital and ends its turn; in bfloat16 the training forward agrees.
 
-    What it says is read in float32: its first two candidates are 0.1 apart, and bfloat16 rounds logits to 0.125. The gap
-    is bfloat16 rounding: sampler and trainer add up the same numbers in another order (P28).
+    What it says is read in float32: its first two candidates are 0.1 apart, and bfloat16 rounds logits to 0.125. The
+    gap is bfloat16 rounding: sampler and trainer add up the same numbers in another order (P28).
     """
     questions = ["What is the capital of France?", "What is two plus two? Answer with one number."]
     prompts = [Prompt(text, (Message("user", text),)) for text in questions]
