@@ -21,13 +21,34 @@ STATISTICS = [
     Mutant("Dawid-Skene: true and voted are swapped", EM, "_log_joint: log_confusion[votes.rater, k, votes.label]", "log_confusion[votes.rater, votes.label, k]", f"{SKENE}::test_it_equals_an_em_in_plain_loops"),
     Mutant("Dawid-Skene: stops at the first step", EM, "_fit: value - before <= tolerance * total", "value - before <= np.inf", f"{SKENE}::test_it_equals_an_em_in_plain_loops {SKENE}::test_the_log_posterior_never_falls_and_one_step_more_changes_nothing"),
     Mutant("Dawid-Skene: intervals of items that are not resampled", EM, "reliability_intervals: _fit(votes, counts, fit.posterior, prior, 100, 1e-07)", "_fit(votes, np.ones(votes.items), fit.posterior, prior, 100, 1e-07)", f"{SKENE}::test_simulated_raters_are_recovered_within_their_intervals"),
-    Mutant("Dawid-Skene: reliability without the prevalence", EM, "DawidSkene.reliability: np.einsum('k,rkk->r', self.prevalence, self.confusion)", "self.confusion[:, 0, 0]", f"{SKENE}::test_simulated_raters_are_recovered_within_their_intervals"),
+    Mutant("Dawid-Skene: reliability without the prevalence", EM, "DawidSkene.reliability: np.einsum('k,rkk->r', self.prevalence, self.confusion)", "self.confusion[:, 0, 0]", f"{SKENE}::test_reliability_weights_the_classes_by_how_frequent_they_are"),
     Mutant("alpha: interval distance without its square", "maths/statistics/agreement.py", "_distances: (values[:, None] - values[None, :]) ** 2", "abs(values[:, None] - values[None, :])", f"{AGREE}::test_alpha_equals_the_package"),
     Mutant("Fleiss: chance of one category", INTERVALS, "fleiss_interval: (categories ** 2).sum(axis=1)", "(categories ** 2).max(axis=1)", f"{HABITS}::test_intervals_are_those_of_resampled_rows"),
     Mutant("Cohen: chance without the second rater", INTERVALS, "cohen_interval: np.einsum('di,di->d', tables.sum(axis=1), tables.sum(axis=2))", "(tables.sum(axis=1) ** 4).sum(axis=1)", f"{HABITS}::test_intervals_are_those_of_resampled_rows"),
     Mutant("perfect agreement is certain", INTERVALS, "_interval: rule_of_three(rows)", "0", f"{HABITS}::test_perfect_agreement_and_few_rows_are_no_point"),
     Mutant("drift: the halves overlap", RATERS, "drift_between_halves: cases[middle:]", "cases", f"{HABITS}::test_drift_is_fishers_test_of_two_halves"),
-    Mutant("leaning: agreement counts", RATERS, "leaning: mine if mine != theirs else None", "mine", f"{HABITS}::test_a_leaning_is_what_departs_from_the_others"),
+    Mutant("leaning: agreement counts", RATERS, "departures: mine != theirs", "True", f"{HABITS}::test_a_leaning_is_what_departs_from_the_others"),
 ]  # fmt: skip
 
-PEOPLE = [*STATISTICS]
+ROWS, REPORT = "data/test_rated_rows.py", "data/test_rater_agreement.py"
+READ, FIGURES, VERDICT = (
+    "data/raters/rated_rows.py",
+    "data/raters/agreement_report.py",
+    "data/raters/calibration_verdict.py",
+)
+
+AGREEMENT = [
+    Mutant("labels: the earlier vote stays", READ, "_last_by_rater: sorted(votes, key=lambda vote: vote.order)", "sorted(votes, key=lambda vote: vote.order, reverse=True)", f"{ROWS}::test_a_later_vote_of_a_rater_replaces_an_earlier_one"),
+    Mutant("labels: strengths are verdicts", READ, "RatedRows.verdict: self.kind == 'comparisons'", "False", f"{ROWS}::test_individual_preferences_keep_their_scale_and_names"),
+    Mutant("labels: 0 and 1 are guessed", READ, "_Reader._scale: self.layout != 'columns'", "False", f"{ROWS}::test_files_that_cannot_be_read_say_how_to_mend_it"),
+    Mutant("labels: the shorter response is the longer", READ, "_Reader._first_longer: len(first) > len(second)", "len(first) < len(second)", f"{REPORT}::test_the_published_kappas_of_pandalm {ROWS}::test_columns_of_raters_are_comparisons_where_there_are_two_responses"),
+    Mutant("agreement: kappa of rows that one rater alone has", FIGURES, "_kappas: own[pair[0]].keys() & own[pair[1]].keys()", "list(own[pair[0]])[:10]", f"{REPORT}::test_the_published_kappas_of_pandalm"),
+    Mutant("agreement: a rater is among the others", FIGURES, "_others: vote.rater != rater", "True", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone {REPORT}::test_raters_without_a_habit_have_none_that_is_significant"),
+    Mutant("agreement: drift of the rows is drift of the raters", FIGURES, "_habits_of: departures(ties, ties_of_others)", "ties", f"{REPORT}::test_rows_that_change_are_no_drift_of_the_raters"),
+    Mutant("agreement: the second side is the first", FIGURES, "_chose: value < 0", "value > 0", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone"),
+    Mutant("calibration: the value decides", VERDICT, "calibration_verdict: alpha['low'] >= thresholds.alpha", "alpha['value'] >= thresholds.alpha", f"{REPORT}::test_go_and_no_go_of_a_calibration_round"),
+    Mutant("calibration: failed gold goes on", VERDICT, "_rater: gold['value'] >= thresholds.gold", "True", f"{REPORT}::test_go_and_no_go_of_a_calibration_round"),
+    Mutant("calibration: all rows decide", "data/raters/measure.py", "measure_agreement: rated.rows[:calibration]", "rated.rows", f"{REPORT}::test_the_gate_is_an_exit_code_and_the_first_rows_decide"),
+]  # fmt: skip
+
+PEOPLE = [*STATISTICS, *AGREEMENT]

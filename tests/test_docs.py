@@ -154,8 +154,8 @@ def commands() -> dict[str, set[str]]:
 
     def walk(command: Any, verb: str) -> None:
         found[verb] = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
-        if served := getattr(command, "commands", {}).get("serve"):  # what `harken review PATH` stands for
-            found[verb] |= {o for p in served.params for o in p.opts}
+        if default := getattr(command, "default", None):  # `harken review PATH` is `harken review serve PATH`
+            found[verb] |= {o for p in command.commands[default].params for o in p.opts}
         for word, inner in getattr(command, "commands", {}).items():
             walk(inner, f"{verb} {word}".strip())
 

@@ -97,6 +97,16 @@ def test_simulated_raters_are_recovered_within_their_intervals():
     assert np.mean(widths) < 0.15
 
 
+def test_reliability_weights_the_classes_by_how_frequent_they_are():
+    """A rater who always says the first class is right as often as it is true."""
+    draw = np.random.default_rng(2)
+    truth = (draw.random(500) > 0.8).astype(int)
+    good = [(i, r, int(t if draw.random() < 0.95 else 1 - t)) for i, t in enumerate(truth) for r in (0, 1, 2)]
+    fit = dawid_skene(VoteTable.of([*good, *((i, 3, 0) for i in range(500))], 500, 4, 2))
+    assert fit.reliability()[3] == pytest.approx((truth == 0).mean(), abs=0.02)
+    assert fit.confusion[3, 1, 0] > 0.95
+
+
 def test_its_labels_beat_the_majority_where_raters_differ():
     accuracies = [0.97, 0.55, 0.55, 0.55, 0.55]
     votes, truth = simulated(3, accuracies)

@@ -17,6 +17,7 @@ import typer
 
 from harken import __version__
 from harken.cli.chat import policy_commands
+from harken.cli.data import data_commands
 from harken.cli.evaluation import evaluation_commands
 from harken.cli.generation import generation_commands
 from harken.cli.next_steps import QUICK, after_demo
@@ -62,6 +63,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(preflight)
+app.add_typer(data_commands, name="data")
 app.add_typer(evaluation_commands)
 app.add_typer(generation_commands)
 app.add_typer(policy_commands)

@@ -1,4 +1,4 @@
-"""Define commands that check before compute is spent: doctor, plan, model, data, card. Imports: see `cli.main`."""
+"""Define commands that check before compute is spent: doctor, plan, model, card. Imports: see `cli.main`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import typer
 from harken.cli.card import card
 from harken.cli.options import Set
 from harken.config import files as config_files
-from harken.config.base import DataConfig
 from harken.errors import UserError
-from harken.run.terminal import columns, format_table, has_colour, show
+from harken.run.terminal import has_colour, show
 
 preflight = typer.Typer(rich_markup_mode=None)
 preflight.command()(card)
@@ -118,53 +117,3 @@ def model(
         show(json.dumps(model_support.support_to_dict(source, found), ensure_ascii=False, indent=2))
     else:
         show("\n" + model_support.support_table(found or []))
-
-
-@preflight.command()
-def data(
-    path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="sft, preference or prompt_only. [detected from the rows]"),
-    ] = None,
-    layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
-    layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="With --model: count rows that exceed N tokens. [1024]")
-    ] = None,
-) -> None:
-    """Report which rows of a data source are kept, changed or dropped, and why.
-
-    Also reports how varied preferences are and who wrote their responses, with advice on pairs and epochs; with --model
-    a table of the rows that exceed 512 to 4,096 tokens, by stage and domain. The model is taken for the policy.
-
-    \b
-    Examples:
-      harken data demo:preferences
-      harken data my_rows.jsonl --task sft --model embedded --max-length 512
-      harken data --layouts
-    """
-    if layouts:
-        from harken.data.layouts import LAYOUTS
-
-        cells = {
-            "layout": [known.name for known in LAYOUTS],
-            "description": [known.description for known in LAYOUTS],
-        }
-        show(format_table(cells, width=columns(), wrap=True))
-        return
-    if path is None:
-        raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
-    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
-    settings = {key: value for key, value in given.items() if value is not None}
-    config = config_files.validate_settings(DataConfig, settings, "harken data")
-
-    from harken.data_check import check_data
-
-    for line in check_data(config, model):
-        show(line)

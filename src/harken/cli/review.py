@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
+from harken.cli.default_verb import default_verb
 from harken.cli.options import OutputDir, Set
 from harken.config import files as config_files
 from harken.config.evaluation_options import policies_from
@@ -23,17 +23,7 @@ if TYPE_CHECKING:
 SERVE = "serve"
 
 
-class ServeByDefault(TyperGroup):
-    """Take a first argument that is no verb as the path of `serve`: `harken review outputs/demo`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the verb `serve` unless a verb or --help comes first."""
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = [SERVE, *args]
-        return super().parse_args(ctx, args)
-
-
-review_commands = typer.Typer(cls=ServeByDefault, rich_markup_mode=None, no_args_is_help=True)
+review_commands = typer.Typer(cls=default_verb(SERVE), rich_markup_mode=None, no_args_is_help=True)
 hard_negative_commands = typer.Typer(rich_markup_mode=None)
 
 Paths = Annotated[

@@ -40,7 +40,7 @@ _LABELS = (
 CONTRADICTIONS_LEFT_OUT = "contradictions_left_out"
 """Column of exported votes: how many items are missing because their raters contradicted each other."""
 _ANNOTATOR = re.compile(r"annotator_?\d+")
-_VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
+VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
 """Scores of votes in annotator columns (PandaLM): 0 is a tie, 1 the first, 2 the second."""
 
 
@@ -168,7 +168,7 @@ def _response_columns(row: Row) -> tuple[str, str] | None:
 def is_a_b_label(row: Row) -> bool:
     """Return whether a row has two responses and a label or votes."""
     return _response_columns(row) is not None and (
-        fields.first_present(row, _LABELS) is not None or bool(_annotators(row))
+        fields.first_present(row, _LABELS) is not None or bool(annotator_columns(row))
     )
 
 
@@ -193,7 +193,7 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
         columns = _response_columns(row)
         if columns is None:
             raise RowError("missing_field", "response_a")
-        raters = tuple(_vote(row[name], name, columns) for name in _annotators(row))
+        raters = tuple(_vote(row[name], name, columns) for name in annotator_columns(row))
         value = row.get(column) if column is not None else None
         if value is not None and labels is not None:
             score, certainty = labels.verdict(value)
@@ -208,14 +208,15 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
     return read
 
 
-def _annotators(row: Row) -> list[str]:
+def annotator_columns(row: Row) -> list[str]:
+    """Return the columns annotator1, annotator2, … of a row that have a vote."""
     return sorted(name for name in row if _ANNOTATOR.fullmatch(str(name)) and row[name] is not None)
 
 
 def _vote(value: object, field: str, sides: tuple[str, str]) -> float:
     if isinstance(value, str) and (judgement := parse_word_label(value, sides)) is not None:
         return judgement[0]
-    score = _VOTES.get(fields.to_float(value))  # type: ignore[arg-type]
+    score = VOTES.get(fields.to_float(value))  # type: ignore[arg-type]
     if score is None:
         raise RowError("unknown_label", field)
     return score

@@ -23,7 +23,7 @@ _SIDES = tuple(
     )
 )
 _BOTH = ("policy", "source_policy", "generator", "model", "model_name")
-_RATERS = (
+RATER_COLUMNS = (
     "rater",
     "rater_id",
     "scorer",
@@ -34,6 +34,7 @@ _RATERS = (
     "labeler",
     "labeler_id",
 )
+"""Columns that name who judged a row."""
 PREFERRED_FIRST = frozenset({"prompt_chosen_rejected", "chosen_rejected", "ranking", "scored_list"})
 """Layouts whose rows put the better response first, so that their order carries no information."""
 
@@ -49,7 +50,7 @@ def written_by(row: Row) -> tuple[str, str]:
 
 def rater_name(row: Row) -> str:
     """Return who judged a row, "" if unknown."""
-    for column in _RATERS:
+    for column in RATER_COLUMNS:
         value = row.get(column)
         if isinstance(value, str) or type(value) is int:
             return _clean(str(value))

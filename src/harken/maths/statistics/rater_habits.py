@@ -42,17 +42,26 @@ def drift_between_halves(cases: Sequence[bool | None]) -> dict[str, Any]:
     return {"first_half": share(early), "second_half": share(late), "p": p}
 
 
+def departures(own: Sequence[bool | None], others: Sequence[bool | None]) -> list[bool | None]:
+    """Return the rater's choice on each row where the others chose the opposite, None elsewhere.
+
+    `own` and `others` hold the choice on the same rows, None for no choice.
+    """
+    return [
+        mine if mine is not None and theirs is not None and mine != theirs else None
+        for mine, theirs in zip(own, others, strict=True)
+    ]
+
+
 def leaning(own: Sequence[bool | None], others: Sequence[bool | None]) -> dict[str, Any] | None:
     """Return how often a rater chose True where the others chose the opposite, tested against one half.
 
-    `own` and `others` hold the choice on the same rows, None for no choice. This compares the two rates of True
-    (McNemar's test): rows on which both agree say nothing, because the better side may be the same one on most rows.
-    Where True is the better side as often as not, a rater without the habit departs to either side equally often;
-    elsewhere a rater with more errors than the others departs from the side that is better more often.
+    This compares the two rates of True (McNemar's test): rows on which both agree say nothing, because the better side
+    may be the same one on most rows. Where True is the better side as often as not, a rater without the habit departs
+    to either side equally often; elsewhere a rater with more errors than the others departs from the side that is
+    better more often.
     """
-    departed = [mine if mine != theirs else None for mine, theirs in zip(own, others, strict=True)]
-    known = [a if b is not None else None for a, b in zip(departed, others, strict=True)]
-    return share_against_half(known)
+    return share_against_half(departures(own, others))
 
 
 def adjust_p_values(figures: Sequence[dict[str, Any] | None]) -> None:

@@ -1,0 +1,157 @@
+"""Define `harken data`: report on the rows of a source, and the agreement of its raters. Imports: see `cli.main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harken.cli.default_verb import default_verb
+from harken.config import files as config_files
+from harken.config.base import DataConfig
+from harken.errors import UserError
+from harken.run.terminal import columns, format_table, show
+
+CHECK = "check"
+data_commands = typer.Typer(cls=default_verb(CHECK), rich_markup_mode=None)
+
+
+@data_commands.callback()
+def data() -> None:
+    """Report on the rows of a data source, and on the people who labelled them.
+
+    \b
+    Examples:
+      harken data demo:preferences                    rows kept, changed and dropped, and why
+      harken data my_rows.jsonl --task sft --model embedded --max-length 512
+      harken data --layouts                           the supported layouts
+      harken data agreement labels.jsonl              how far the raters agree, their habits, go or no-go
+    """
+
+
+@data_commands.command(CHECK)
+def check_command(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="sft, preference or prompt_only. [detected from the rows]"),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
+    layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", help="With --model: count rows that exceed N tokens. [1024]")
+    ] = None,
+) -> None:
+    """Report which rows of a data source are kept, changed or dropped, and why.
+
+    Also reports how varied preferences are and who wrote their responses, with advice on pairs and epochs; with --model
+    a table of the rows that exceed 512 to 4,096 tokens, by stage and domain. The model is taken for the policy.
+
+    \b
+    Examples:
+      harken data demo:preferences
+      harken data my_rows.jsonl --task sft --model embedded --max-length 512
+      harken data --layouts
+    """
+    if layouts:
+        from harken.data.layouts import LAYOUTS
+
+        cells = {
+            "layout": [known.name for known in LAYOUTS],
+            "description": [known.description for known in LAYOUTS],
+        }
+        show(format_table(cells, width=columns(), wrap=True))
+        return
+    if path is None:
+        raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
+    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
+    settings = {key: value for key, value in given.items() if value is not None}
+    config = config_files.validate_settings(DataConfig, settings, "harken data")
+
+    from harken.data_check import check_data
+
+    for line in check_data(config, model):
+        show(line)
+
+
+@data_commands.command("agreement")
+def agreement_command(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="Rows with the labels of several raters.")],
+    raters: Annotated[
+        str | None, typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater. [annotator1, …]")
+    ] = None,
+    item: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="One row per vote: the column of the item. [item, id, …]"),
+    ] = None,
+    rater: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="One row per vote: who voted. [rater, annotator, …]")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="One row per vote: the label. [label, vote, …]")
+    ] = None,
+    calibration: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Decide go or no-go by the first N rows alone. [all rows]"),
+    ] = None,
+    min_alpha: Annotated[
+        float | None,
+        typer.Option(
+            metavar="A", min=-1, max=1, help="Least alpha for a go. [0.4 of comparisons, else 0.667]"
+        ),
+    ] = None,
+    min_gold: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Least share of gold right. [0.75]")
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with code 1 unless the verdict is go.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Also write all figures as JSON.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Measure how far several raters agree, what each of them leans to, and whether labelling may go on.
+
+    Reads HelpSteer3's individual_preference, columns annotator1, annotator2, …, lists of ratings, and files with one
+    row per vote. Prints percent agreement, Krippendorff's alpha, Fleiss' and Cohen's kappa with bootstrap intervals
+    over rows, the ceiling (a rater with the majority of the others), and each rater's ties, sides, lengths and drift.
+    A column `gold` with the known label of some rows also gives each rater's accuracy. See docs/people.md.
+
+    \b
+    Examples:
+      harken data agreement pairs.jsonl
+      harken data agreement pairs.jsonl --out agreement.json
+      harken data agreement sheet.jsonl --raters anna,ben,chris
+      harken data agreement votes.jsonl --item task_id --rater worker --label choice
+      harken data agreement round1.jsonl --calibration 200 --min-alpha 0.5 --gate
+    """
+    from harken.data.raters.measure import measure_agreement
+    from harken.data.raters.rated_rows import RaterColumns
+
+    named = tuple(name.strip() for name in (raters or "").split(",") if name.strip())
+    if named and (item or rater or label):
+        raise UserError(
+            "--raters names one column per rater, --item, --rater and --label one row per vote",
+            where="harken data agreement",
+            fix="give one or the other",
+        )
+    measured = measure_agreement(
+        path,
+        RaterColumns(named, item, rater, label),
+        calibration=calibration,
+        min_alpha=min_alpha,
+        min_gold=min_gold,
+        seed=seed,
+    )
+    show("\n".join(measured.lines(columns())))
+    if out is not None:
+        from harken.run import atomic
+
+        atomic.write_json(out, measured.to_dict())
+        show(f"written: {out}")
+    raise typer.Exit(1 if gate and measured.verdict["status"] != "go" else 0)

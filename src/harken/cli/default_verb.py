@@ -1,0 +1,28 @@
+"""Let a group of commands stand for one of its verbs: `harken review PATH` is `harken review serve PATH`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+
+def default_verb(verb: str) -> type[TyperGroup]:
+    """Return the class of a group in which a first argument that names no verb belongs to `verb`.
+
+    So do no arguments at all, unless the group then shows its help.
+    """
+
+    class DefaultVerb(TyperGroup):
+        """Insert the verb unless a verb or --help comes first."""
+
+        default = verb
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            """Insert the verb unless a verb or --help comes first."""
+            known = {*self.commands, "--help", "-h"}
+            if (args and args[0] not in known) or (not args and not self.no_args_is_help):
+                args = [verb, *args]
+            return super().parse_args(ctx, args)
+
+    return DefaultVerb

@@ -1,0 +1,160 @@
+"""Print the figures of `rater_report` as tables for a terminal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.run.terminal import format_table
+
+LEAST_SIGNIFICANT = 0.05
+MAX_LISTED_RATERS = 30
+"""Raters, and pairs of raters, that are printed; the JSON has all."""
+_HABITS = {
+    "first_than_others": "chooses the first side {more} often than the others",
+    "longer_than_others": "chooses the longer response {more} often than the others",
+    "higher_than_others": "scores {higher} than the others",
+}
+_COURSES = {
+    "with_others": "agrees with the others",
+    "first": "departs from the others to the first side",
+    "ties": "departs from the others to a tie",
+    "longer": "departs from the others to the longer response",
+    "higher_than_others": "scores above the others",
+}
+
+
+def agreement_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: int = 80) -> list[str]:
+    """Return the tables and findings as lines of at most `width` columns where words allow."""
+    lines = [_head(report), *_dropped(report), *_figures(report, width)]
+    lines += _pairs(report["cohen_kappa"], width)
+    lines += _raters(report, width)
+    lines += _findings(report["raters"])
+    return [*lines, *_noise(report), f"{verdict['status']}: {verdict['why']}", *_gold(verdict)]
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    who = f"{len(report['raters'])} raters" if report["named"] else "raters without names"
+    return (
+        f"{report['file']}: {report['votes']:,} votes on {report['rows']:,} rows by {who}, read as {report['kind']} "
+        f"(layout {report['layout']}); {report['rows_with_two']:,} rows have two or more"
+    )
+
+
+def _dropped(report: Mapping[str, Any]) -> list[str]:
+    return [f"  {count:,} left out: {reason}" for reason, count in report["dropped"].items()]
+
+
+def _figures(report: Mapping[str, Any], width: int) -> list[str]:
+    rows: list[tuple[str, str, str, str]] = []
+    if unanimous := report["unanimous"]:
+        rows.append(("rows with one verdict", *_percent(unanimous), f"{unanimous['n']:,}"))
+    if percent := report["percent"]:
+        rows.append(("percent agreement", *_percent(percent), f"{percent['rows']:,}"))
+    for level, alpha in report["alpha"].items():
+        rows.append((f"Krippendorff's alpha, {level}", *_number(alpha)))
+    if report["fleiss_kappa"]:
+        rows.append(("Fleiss' kappa", *_number(report["fleiss_kappa"])))
+    if ceiling := report["ceiling"]:
+        value = {**ceiling, "value": ceiling["agreement"]}
+        rows.append(("ceiling: a rater with most others", *_percent(value), f"{ceiling['rows']:,}"))
+    names = ("figure", "value", "95 % interval", "rows")
+    cells = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    return ["", *format_table(cells, right=set(names[1:]), width=width).splitlines()] if rows else []
+
+
+def _pairs(kappas: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    if not kappas:
+        return []
+    listed = kappas[:MAX_LISTED_RATERS]
+    numbers = [_number(one["kappa"]) for one in listed]
+    cells = {
+        "raters": [" and ".join(one["raters"]) for one in listed],
+        "Cohen's kappa": [number[0] for number in numbers],
+        "95 % interval": [number[1] for number in numbers],
+        "rows": [f"{one['rows']:,}" for one in listed],
+    }
+    more = (
+        [f"… and {len(kappas) - MAX_LISTED_RATERS:,} more pairs"] if len(kappas) > MAX_LISTED_RATERS else []
+    )
+    return ["", *format_table(cells, right=set(list(cells)[1:]), width=width, longest=40).splitlines(), *more]
+
+
+def _raters(report: Mapping[str, Any], width: int) -> list[str]:
+    raters = report["raters"][:MAX_LISTED_RATERS]
+    if not raters:
+        return []
+    cells = {
+        "rater": [one["rater"] for one in raters],
+        "votes": [f"{one['votes']:,}" for one in raters],
+        "as most others": [_percent(one["with_others"])[0] for one in raters],
+    }
+    for name, title in (
+        ("ties", "ties"),
+        ("first", "first"),
+        ("longer", "longer"),
+        ("higher_than_others", "higher"),
+    ):
+        if any(one.get(name) for one in raters):
+            cells[title] = [_percent(one.get(name))[0] for one in raters]
+    if any(one["gold"] for one in raters):
+        cells["gold right"] = [_percent(one["gold"])[0] for one in raters]
+    more = len(report["raters"]) - len(raters)
+    table = format_table(cells, right=set(list(cells)[1:]), width=width, longest=24).splitlines()
+    return ["", *table, *([f"… and {more:,} more raters"] if more else []), ""]
+
+
+def _findings(raters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the habits and drifts that differ from chance after Holm's adjustment."""
+    lines = []
+    for one in raters:
+        for name, words in _HABITS.items():
+            found = one.get(name)
+            if found and found["holm_p"] < LEAST_SIGNIFICANT:
+                up = found["value"] > 0.5
+                text = words.format(more="more" if up else "less", higher="higher" if up else "lower")
+                lines.append(
+                    f"{one['rater']} {text}: {found['count']:,} of {found['n']:,} rows that differ "
+                    f"(p {found['holm_p']:.2g})"
+                )
+        for name, words in _COURSES.items():
+            drift = one["drift"].get(name)
+            if drift and drift["p"] is not None and drift["holm_p"] < LEAST_SIGNIFICANT:
+                before, after = drift["first_half"]["value"], drift["second_half"]["value"]
+                lines.append(
+                    f"{one['rater']} drifts: {words} in {before:.1%} of the first half, {after:.1%} of the second "
+                    f"(p {drift['holm_p']:.2g})"
+                )
+    if raters and not lines:
+        lines = ["no rater departs from the others, or drifts, beyond chance (Holm-adjusted p < 0.05)"]
+    return lines
+
+
+def _noise(report: Mapping[str, Any]) -> list[str]:
+    found = report["majorities"]
+    if not found:
+        return []
+    of = ", ".join(f"{n}: {value:.1%}" for n, value in found["right"].items())
+    return [f"if raters err independently and equally often, a majority of so many is right: {of}"]
+
+
+def _gold(verdict: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  {name}: {one['status']}, {one['why']}"
+        for name, one in verdict["raters"].items()
+        if one["status"] != "unclear"
+    ][:MAX_LISTED_RATERS]
+
+
+def _percent(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    return (
+        ("–", "–")
+        if found is None
+        else (f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}")
+    )
+
+
+def _number(found: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if found is None:
+        return "–", "–", "–"
+    return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}", f"{found['rows']:,}"

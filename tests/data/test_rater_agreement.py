@@ -1,0 +1,191 @@
+"""`harken data agreement`: the published kappas of PandaLM, simulated raters of known habits, go and no-go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harken.cli.main import main
+from harken.data.raters.agreement_report import rater_report
+from harken.data.raters.calibration_verdict import CalibrationThresholds, calibration_verdict
+from harken.data.raters.rated_rows import RatedRow, RatedRows, RaterVote, read_rated_rows
+
+ERRORS = 0.1
+
+
+def simulated(seed: int = 0, rows: int = 800, **habits: float) -> RatedRows:
+    """Comparisons whose better side is random; raters err alike, and one may choose a side or length without reading.
+
+    `first`, `longer`: the share of rows on which rater "b" follows the habit; `late`: on which "b" chooses the first
+    side in the second half only; `ties`: the share of rows that "b" calls a tie in the second half.
+    """
+    draw = np.random.default_rng(seed)
+    found = []
+    for i in range(rows):
+        better_first, first_longer = bool(draw.random() < 0.5), bool(draw.random() < 0.5)
+        votes = []
+        for rater in "abc":
+            first = better_first != (draw.random() < ERRORS)
+            value = -1.0 if first else 1.0
+            if rater == "b":
+                value = -1.0 if draw.random() < habits.get("first", 0) else value
+                value = (-1.0 if first_longer else 1.0) if draw.random() < habits.get("longer", 0) else value
+                late = i >= rows // 2
+                value = -1.0 if late and draw.random() < habits.get("late", 0) else value
+                value = 0.0 if late and draw.random() < habits.get("ties", 0) else value
+            votes.append(RaterVote(rater, value, (0.0, i)))
+        found.append(RatedRow(str(i), tuple(votes), first_longer, -1.0 if better_first else 1.0))
+    return RatedRows("simulated", "columns", "comparisons", found, named=True)
+
+
+def of(report: dict[str, Any], rater: str) -> dict[str, Any]:
+    return next(one for one in report["raters"] if one["rater"] == rater)
+
+
+def test_the_published_kappas_of_pandalm(
+    harken_data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """S2-61: PandaLM's README prints 0.85, 0.88 and 0.86; table and JSON have them to three places."""
+    file = str(harken_data / "multi_annotator/pandalm_testset_v1.jsonl.gz")
+    assert main(["data", "agreement", file, "--out", str(tmp_path / "agreement.json")]) == 0
+    shown = capsys.readouterr().out
+    for pair, kappa in (
+        ("1 and annotator2", 0.852),
+        ("1 and annotator3", 0.879),
+        ("2 and annotator3", 0.862),
+    ):
+        assert any(f"annotator{pair}" in line and f"{kappa:.3f}" in line for line in shown.splitlines())
+    table = [line for line in shown.splitlines() if "  " in line.strip()]
+    assert table and max(map(len, table)) <= 80
+    found = json.loads((tmp_path / "agreement.json").read_text())
+    assert [round(one["kappa"]["value"], 3) for one in found["cohen_kappa"]] == [0.852, 0.879, 0.862]
+    assert found["unanimous"]["count"] == 879 and found["calibration"]["status"] == "go"
+    for one in (found["percent"], found["fleiss_kappa"], *found["alpha"].values()):
+        assert one["low"] < one["value"] < one["high"] and one["rows"] == 999
+    assert found["ceiling"]["low"] < found["ceiling"]["agreement"] < found["ceiling"]["high"]
+
+
+def test_raters_without_a_habit_have_none_that_is_significant():
+    report = rater_report(simulated())
+    for one in report["raters"]:
+        assert one["first_than_others"]["holm_p"] > 0.05 and one["longer_than_others"]["holm_p"] > 0.05
+        assert all(drift["p"] is None or drift["holm_p"] > 0.05 for drift in one["drift"].values())
+        assert one["gold"]["value"] == pytest.approx(1 - ERRORS, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("habit", "figure"), [("first", "first_than_others"), ("longer", "longer_than_others")]
+)
+def test_a_planted_habit_is_found_in_its_rater_alone(habit: str, figure: str):
+    report = rater_report(simulated(**{habit: 0.3}))
+    assert of(report, "b")[figure]["value"] > 0.6 and of(report, "b")[figure]["holm_p"] < 0.001
+    other = {"first_than_others", "longer_than_others"} - {figure}
+    assert of(report, "b")[other.pop()]["holm_p"] > 0.05
+    assert of(report, "b")["with_others"]["value"] < of(report, "a")["with_others"]["value"]
+
+
+@pytest.mark.parametrize(("habit", "course"), [("late", "first"), ("ties", "ties")])
+def test_a_planted_drift_is_found(habit: str, course: str):
+    report = rater_report(simulated(**{habit: 0.4}))
+    assert of(report, "b")["drift"]["with_others"]["holm_p"] < 0.01
+    drift = of(report, "b")["drift"][course]
+    if course == "first":
+        assert drift["holm_p"] < 0.05 and drift["second_half"]["value"] > drift["first_half"]["value"]
+    else:
+        assert drift["second_half"]["count"] > 100
+    for (
+        name
+    ) in "ac":  # against others of whom one drifts, a steady rater departs to the opposite side if at all
+        steady = of(report, name)["drift"][course]
+        assert steady["p"] is None or steady["second_half"]["value"] <= steady["first_half"]["value"]
+
+
+def test_rows_that_change_are_no_drift_of_the_raters():
+    """All raters call ties on the same rows of the first half, as in PandaLM."""
+    rated = simulated()
+    rows = [
+        RatedRow(row.id, tuple(RaterVote(v.rater, 0.0, v.order) for v in row.votes), row.first_longer)
+        if i < 400 and i % 3 == 0
+        else row
+        for i, row in enumerate(rated.rows)
+    ]
+    report = rater_report(RatedRows("x", "columns", "comparisons", rows, named=True))
+    for one in report["raters"]:
+        assert one["drift"]["ties"]["p"] is None and one["drift"]["first"]["holm_p"] > 0.05
+
+
+def test_scores_of_raters_without_names_have_no_habits(tmp_path: Path):
+    path = tmp_path / "scores.jsonl"
+    draw = np.random.default_rng(0)
+    path.write_text(
+        "".join(
+            json.dumps({"ratings": (m + draw.integers(0, 2, 4)).tolist()}) + "\n"
+            for m in draw.integers(0, 8, 60)
+        )
+    )
+    report = rater_report(read_rated_rows(str(path)))
+    assert report["raters"] == [] and report["cohen_kappa"] == [] and report["ceiling"] is None
+    assert report["alpha"]["interval"]["value"] > report["alpha"]["nominal"]["value"]
+
+
+def test_a_lenient_rater_scores_higher_than_the_others():
+    draw = np.random.default_rng(1)
+    rows = []
+    for i in range(200):
+        base = draw.integers(1, 5)
+        votes = [RaterVote(r, float(base + draw.integers(-1, 2) + (r == "c")), (0.0, i)) for r in "abc"]
+        rows.append(RatedRow(str(i), tuple(votes)))
+    report = rater_report(RatedRows("x", "long", "scores", rows, named=True))
+    assert of(report, "c")["higher_than_others"]["value"] > 0.7
+    assert of(report, "a")["higher_than_others"]["value"] < 0.5
+
+
+def verdict_of(
+    found: tuple[float, float, float], gold: float | None = None, **given: float
+) -> dict[str, Any]:
+    value, low, high = found
+    report = {
+        "kind": "comparisons",
+        "alpha": {"nominal": {"value": value, "low": low, "high": high}},
+        "raters": [{"rater": "a", "gold": None if gold is None else {"count": 1, "n": 2, "value": gold}}],
+    }
+    return calibration_verdict(report, CalibrationThresholds.for_kind("comparisons", **given))
+
+
+def test_go_and_no_go_of_a_calibration_round():
+    """S2-88: the whole interval decides; a rater who fails the gold makes the round no-go."""
+    assert verdict_of((0.6, 0.45, 0.7))["status"] == "go"
+    assert verdict_of((0.6, 0.3, 0.7))["status"] == "unclear"
+    assert verdict_of((0.2, 0.1, 0.39))["status"] == "no-go"
+    assert verdict_of((0.6, 0.45, 0.7), alpha=0.5)["status"] == "unclear"
+    failed = verdict_of((0.6, 0.45, 0.7), gold=0.5)
+    assert (
+        failed["status"] == "no-go" and failed["raters"]["a"]["status"] == "no-go" and "a:" in failed["why"]
+    )
+    assert CalibrationThresholds.for_kind("scores").alpha == 0.667
+
+
+def test_the_gate_is_an_exit_code_and_the_first_rows_decide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """S2-88: raters who guess in the first 60 rows and agree in the 200 after them."""
+    draw = np.random.default_rng(4)
+    rows = [{r: int(draw.integers(1, 3)) for r in ("annotator1", "annotator2")} for _ in range(60)]
+    rows += [{"annotator1": v, "annotator2": v} for v in draw.integers(1, 3, 400).tolist()]
+    path = tmp_path / "labels.jsonl"
+    texts = {"response1": "one", "response2": "two", "instruction": "q"}
+    path.write_text("".join(json.dumps({**texts, **row}) + "\n" for row in rows))
+    assert main(["data", "agreement", str(path), "--gate"]) == 0
+    assert main(["data", "agreement", str(path), "--gate", "--calibration", "60"]) == 1
+    assert "no-go: alpha (nominal)" in (shown := capsys.readouterr().out)
+    assert "by the first 60 rows, 13% of the file" in shown
+    assert main(["data", "agreement", str(path), "--calibration", "60"]) == 0
+
+
+def test_contradicting_options_are_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["data", "agreement", "x.jsonl", "--raters", "a,b", "--item", "i"]) == 2
+    assert "--raters names one column per rater" in capsys.readouterr().err
