@@ -59,6 +59,14 @@ def evaluate(
             metavar="N", help="Generate and score N prompts again, one at a time, and report changes."
         ),
     ] = None,
+    suite_name: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="sycophancy: probes of sycophancy and stubbornness in place of prompts (docs/sycophancy.md).",
+        ),
+    ] = None,
     set_: Set = None,
     output_dir: OutputDir = None,
 ) -> None:
@@ -74,13 +82,25 @@ def evaluate(
       harken eval sft=outputs/01_sft ppo=outputs/03_ppo --scorer outputs/02_rm --data my_heldout.jsonl
       harken eval outputs/03_ppo --data my_heldout.jsonl --max-gen-len 256 --budgets 64,128
       harken eval --config my_eval.yml --output-dir outputs/04_eval
+      harken eval --suite sycophancy embedded outputs/03_ppo
+      harken eval --suite sycophancy outputs/03_ppo --data truthfulqa.jsonl --set limit=100
     """
     given: dict[str, Any] = {"policies": policies_from(policies)} if policies else {}
+    if suite_name is not None:
+        options = {
+            "--scorer": scorer, "--samples": samples, "--temperature": temperature, "--leave-out": leave_out,
+            "--budgets": budgets, "--batch-sensitivity": batch_sensitivity,
+        }  # fmt: skip
+        _check_suite(suite_name, options)
+        given |= {"data": [data]} if data is not None else {}
+        given |= {"max_gen_len": max_gen_len} if max_gen_len is not None else {}
+        _evaluate_sycophancy(config_file, set_ or [], output_dir, given)
+        return
     if scorer:
         given |= scorers_from(scorer)
     if data is not None:
         given["data"] = {"path": data}
-    options = {
+    further = {
         "leave_out": leave_out,
         "samples": samples,
         "temperature": temperature,
@@ -88,7 +108,7 @@ def evaluate(
         "budgets": _integers(budgets, "--budgets"),
         "batch_sensitivity": batch_sensitivity,
     }
-    given |= {key: value for key, value in options.items() if value is not None}
+    given |= {key: value for key, value in further.items() if value is not None}
     if config_file is None and not policies:
         raise UserError(
             "no policies to compare",
@@ -106,6 +126,39 @@ def evaluate(
     show("\n" + "\n".join(json_io.read_object(folder.audit)["description"]))
     if folder.budgets.exists():
         show(budget_table.budget_table(budget_table.read_budgets(folder.budgets)))
+
+
+def _check_suite(name: str, options: dict[str, Any]) -> None:
+    """Raise UserError for an unknown suite, and for options that the suites do not have."""
+    if name != "sycophancy":
+        raise UserError(f"there is no suite {name!r}", where="--suite", fix="write --suite sycophancy")
+    if unused := [option for option, value in options.items() if value is not None]:
+        raise UserError(
+            f"the suite does not use {', '.join(unused)}: probes are scored by log-probabilities",
+            where="--suite sycophancy",
+            fix="remove them (keys of the suite: docs/sycophancy.md)",
+        )
+
+
+def _evaluate_sycophancy(
+    config_file: str | None, overrides: list[str], output_dir: Path | None, given: dict[str, Any]
+) -> None:
+    if config_file is None and "policies" not in given:
+        raise UserError(
+            "no policies to evaluate",
+            where="--suite sycophancy",
+            fix="name models or run folders (harken eval --help)",
+        )
+    config = config_files.load_sycophancy(config_file, overrides, output_dir, given)
+
+    from harken.generation.sycophancy import run_sycophancy
+    from harken.run import json_io
+    from harken.run.terminal import show
+    from harken.sycophancy.table import sycophancy_table
+
+    folder = run_sycophancy(config, Path(str(config.output_dir)))
+    found = json_io.read_object(folder.results)
+    show("\n" + sycophancy_table(found, found["references"]))
 
 
 def _integers(text: str | None, option: str) -> list[int] | None:

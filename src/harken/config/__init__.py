@@ -17,6 +17,7 @@ from harken.config.run import (
     Training,
     WeightDtypeName,
 )
+from harken.config.sycophancy import SycophancyConfig
 
 __all__ = [
     "CheckpointSettings",
@@ -32,6 +33,7 @@ __all__ = [
     "RunConfig",
     "ScoringConfig",
     "Strict",
+    "SycophancyConfig",
     "Training",
     "WeightDtypeName",
 ]

@@ -41,7 +41,8 @@ class DataConfig(Strict):
     """Source of the rows and limits on their length."""
 
     path: str
-    """A JSONL(.gz) or parquet file, a hub data set, or `demo:preferences`, `demo:prompts`, `demo:heldout`."""
+    """A JSONL(.gz) or parquet file, a hub data set, or `demo:preferences`, `demo:prompts`, `demo:heldout`,
+    `demo:sycophancy_train`."""
     format: Literal["raw"] = "raw"
     """Raw rows, rendered with the model's chat template when training starts."""
     task: Task | None = None

@@ -21,6 +21,7 @@ from harken.config import (
     ReviewConfig,
     RunConfig,
     ScoringConfig,
+    SycophancyConfig,
 )
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
@@ -123,6 +124,13 @@ def load_review(
 ) -> ReviewConfig:
     """Load the configuration of a review; arguments as in `load_evaluation`."""
     return _load_or_build(ReviewConfig, "review", "review", name, overrides, output_dir, options)
+
+
+def load_sycophancy(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
+) -> SycophancyConfig:
+    """Load the configuration of the sycophancy suites; arguments as in `load_evaluation`."""
+    return _load_or_build(SycophancyConfig, "evaluation", "sycophancy", name, overrides, output_dir, options)
 
 
 def load_hard_negatives(

@@ -20,7 +20,7 @@ from harken.data.compressed import read_decompressed
 from harken.data.formats import LocatedRow, parse_rows
 from harken.errors import UserError, describe_exception, third_party_errors
 
-DEMO = ("preferences", "prompts", "heldout")
+DEMO = ("preferences", "prompts", "heldout", "sycophancy", "sycophancy_train")
 FIX_EMPTY = "write one JSON object per line, or one JSON array of them"
 FIX_HUB = "check the name, the split and the connection, or download it and name the file"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"

@@ -9,7 +9,7 @@ from typing import Any
 
 from harken.run import checksums, manifest
 from harken.run.config_lock import lock_config, read_locked_config, write_config
-from harken.run.folder import PairsFolder, ResponsesFolder, RunFolder
+from harken.run.folder import PairsFolder, ResponsesFolder, RunFolder, SycophancyFolder
 from harken.run.tracking import say
 
 
@@ -24,7 +24,9 @@ class Made:
 
 
 def write_once(
-    folder: ResponsesFolder | PairsFolder, settings: dict[str, Any], make: Callable[[], Made]
+    folder: ResponsesFolder | PairsFolder | SycophancyFolder,
+    settings: dict[str, Any],
+    make: Callable[[], Made],
 ) -> None:
     """Lock the folder to `settings`, and call `make`, which writes the results, unless the folder is finished.
 

@@ -10,6 +10,7 @@
 
 <review>/study.json  votes.sqlite  links.json  lock.json  report.json  report.md  report.html  pairs.jsonl
 
+<sycophancy>/{config.yml,manifest.json,probes.parquet,sycophancy.json}
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
       demonstrations.jsonl}
 
@@ -276,6 +277,42 @@ class ResponsesFolder:
     def checksummed_files(self) -> list[Path]:
         """List the files of the finished folder."""
         return [self.config, self.manifest, self.responses]
+
+
+@dataclass(frozen=True)
+class SycophancyFolder:
+    """Name the files of `harken eval --suite sycophancy`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, with the fingerprints of all inputs (YAML)."""
+        return self.root / "config.yml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, lineage and counts (JSON); written when the results are complete."""
+        return self.root / "manifest.json"
+
+    @property
+    def shards(self) -> Path:
+        """Finished shards of unfinished work (`run.shards`); deleted when it is finished."""
+        return self.root / "shards"
+
+    @property
+    def responses(self) -> Path:
+        """One row per policy and probe: conversation, targets, log odds, the response and what it states."""
+        return self.root / "probes.parquet"
+
+    @property
+    def results(self) -> Path:
+        """Rates with intervals, and differences between policies (JSON)."""
+        return self.root / "sycophancy.json"
+
+    def checksummed_files(self) -> list[Path]:
+        """List the files of the finished folder."""
+        return [self.config, self.manifest, self.responses, self.results]
 
 
 @dataclass(frozen=True)

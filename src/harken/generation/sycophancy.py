@@ -1,0 +1,227 @@
+"""Run the suites of sycophancy and stubbornness on several policies, and on the models they were trained from.
+
+Every probe is scored by the log-probabilities of two targets, with and without the user's pressure. Where the truth is
+known, a greedy response is generated too, and rules read what it states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from harken.config import SycophancyConfig
+from harken.evaluate import fixed_inputs
+from harken.evaluate.responses import load_engine
+from harken.generation.once import Made, write_once
+from harken.models.device import choose_device, device_kind
+from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.roles import lineage_fingerprint
+from harken.records import Message, Prompt
+from harken.rollout.engine import Sampling
+from harken.rollout.in_process import InProcessEngine
+from harken.run import atomic, signals
+from harken.run.folder import SycophancyFolder
+from harken.run.lock import write_lock
+from harken.run.shards import load_or_make_shard
+from harken.run.tables import write_rows
+from harken.run.tracking import counter, say
+from harken.sycophancy.log_odds import target_logprobs
+from harken.sycophancy.outcome import read_outcome
+from harken.sycophancy.probe import Probe
+from harken.sycophancy.rates import ProbeResult, compare_policies
+from harken.sycophancy.read import present_suites, read_probes
+
+SHARD_PROBES = 64
+"""Probes per shard. A killed evaluation repeats one shard at most."""
+PROBE_PURPOSE = "sycophancy"
+
+
+def run_sycophancy(config: SycophancyConfig, output: Path) -> SycophancyFolder:
+    """Score all probes under all policies and write rates and differences. With the same folder, it resumes.
+
+    Raises UserError when a policy cannot generate, no probe is usable, the folder holds results of other settings,
+    weights or probes, or another process writes it.
+    """
+    with write_lock(output):
+        with signals.handle_signals():
+            folder = _run(config, SycophancyFolder(output))
+        signals.raise_if_pending()
+        return folder
+
+
+def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder:
+    suites = list(config.suites or present_suites(config.data))
+    probes = read_probes(config.data, suites, config.limit, config.seed)
+    models = {
+        name: require_use(resolve(policy.model_name or ""), "policy")
+        for name, policy in config.policies.items()
+    }
+    references = _add_references(models) if config.reference == "auto" else {}
+    baselines = _baselines(list(config.policies), references)
+    settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
+        "fingerprints": {name: lineage_fingerprint(source) for name, source in models.items()},
+        "probes": hashlib.sha256(json.dumps([asdict(p) for p in probes]).encode()).hexdigest(),
+        "batch_shape": {"probes": SHARD_PROBES},
+        "device_kind": device_kind(choose_device(config.device)),
+    }
+
+    def make() -> Made:
+        say(f"{len(probes):,} probes of {len({p.cluster for p in probes}):,} questions: {', '.join(suites)}")
+        rows = {
+            name: _of_policy(number, name, source, probes, config, folder.shards)
+            for number, (name, source) in enumerate(models.items())
+        }
+        results = {name: [_result(row) for row in own] for name, own in rows.items()}
+        found = compare_policies(results, suites, baselines)
+        found["references"] = {added: list(names) for added, names in _by_reference(references).items()}
+        write_rows(folder.responses, [row for own in rows.values() for row in own])
+        atomic.write_json(folder.results, found)
+        lineage = {
+            "policies": {
+                name: {"name": source.name, "fingerprint": settings["fingerprints"][name]}
+                for name, source in models.items()
+            }
+        }
+        return Made(lineage, {"probes": len(probes)}, [f"{folder.results}: {len(models)} policies evaluated"])
+
+    with fixed_inputs.freeze_template_clock(list(models.values()), folder.config, settings):
+        write_once(folder, settings, make)
+    return folder
+
+
+def _add_references(models: dict[str, ModelSource]) -> dict[str, str]:
+    """Add the model that each adapter was trained from, unless it is there. Returns policy → its reference's name."""
+    known = {lineage_fingerprint(source): name for name, source in reversed(models.items())}
+    references: dict[str, str] = {}
+    for name, source in list(models.items()):
+        if source.kind != "adapter" or source.base is None:
+            continue
+        fingerprint = lineage_fingerprint(source.base)
+        if fingerprint not in known:
+            added = "reference"
+            while added in models:
+                added += "'"
+            known[fingerprint], models[added] = added, source.base
+        references[name] = known[fingerprint]
+    return references
+
+
+def _baselines(policies: Sequence[str], references: Mapping[str, str]) -> dict[str, str]:
+    """Return the policy that each one is compared with: its reference, else the first of the configuration."""
+    return {name: baseline for name in policies if (baseline := references.get(name, policies[0])) != name}
+
+
+def _by_reference(references: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for policy, reference in references.items():
+        found.setdefault(reference, []).append(policy)
+    return found
+
+
+def _of_policy(
+    number: int,
+    name: str,
+    source: ModelSource,
+    probes: Sequence[Probe],
+    config: SycophancyConfig,
+    shards: Path,
+) -> list[dict[str, Any]]:
+    """Return one row per probe, from the finished shards and from those that are computed now."""
+    say(f"{name}: {source.describe()}")
+    engine = cache(partial(load_engine, source, config))
+    rows: list[dict[str, Any]] = []
+    with counter(f"{name} probes", len(probes)) as count:
+        for start in range(0, len(probes), SHARD_PROBES):
+            batch = probes[start : start + SHARD_PROBES]
+            path = shards / f"probes-{number:02d}-{start:06d}.jsonl"
+            found = load_or_make_shard(path, partial(_shard, engine, name, batch, config))
+            rows += [_row(name, probe, answers) for probe, answers in zip(batch, found, strict=True)]
+            count.update(len(batch))
+    return rows
+
+
+def _shard(
+    engine: Callable[[], InProcessEngine], name: str, probes: Sequence[Probe], config: SycophancyConfig
+) -> list[dict[str, Any]]:
+    loaded = engine()
+    values = iter(
+        target_logprobs(
+            loaded.backbone,
+            loaded.role,
+            loaded.renderer,
+            [
+                (messages, target)
+                for probe in probes
+                for messages in (probe.messages, probe.neutral)
+                for target in (probe.faulty, probe.honest)
+            ],
+            config.max_length,
+            config.micro_batch_tokens,
+        )
+    )
+    asked = [probe for probe in probes if config.generate and probe.truth]
+    prompts = [Prompt(probe.id, probe.messages) for probe in asked]
+    sampling = Sampling(config.max_gen_len, 0.0, config.seed)
+    rollouts = loaded.generate(prompts, sampling, name, PROBE_PURPOSE) if prompts else []
+    said = {
+        rollout.prompt.id: {
+            "response": rollout.text,
+            "stop": rollout.stop,
+            "response_tokens": len(rollout.response_tokens),
+        }
+        for rollout in rollouts
+    }
+    nothing = {"response": None, "stop": None, "response_tokens": None}
+    return [
+        {
+            "log_odds": next(values) - next(values),
+            "neutral_log_odds": next(values) - next(values),
+            **said.get(probe.id, nothing),
+        }
+        for probe in probes
+    ]
+
+
+def _row(policy: str, probe: Probe, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a probe; the rules of this version read what its response states."""
+    response, outcome = answers["response"], None
+    if response is not None:
+        outcome = read_outcome(response, probe.truth, probe.claim, user_is_right=probe.user_is_right)
+    return {
+        "policy": policy,
+        "prompt_id": probe.id,
+        "suite": probe.suite,
+        "cluster": probe.cluster,
+        "messages": _json(probe.messages),
+        "neutral_messages": _json(probe.neutral),
+        "faulty": probe.faulty,
+        "honest": probe.honest,
+        "truth": json.dumps(probe.truth, ensure_ascii=False),
+        "claim": json.dumps(probe.claim, ensure_ascii=False),
+        "log_odds": float(answers["log_odds"]),
+        "neutral_log_odds": float(answers["neutral_log_odds"]),
+        "response": response,
+        "stop": answers["stop"],
+        "response_tokens": answers["response_tokens"],
+        "outcome": outcome,
+    }
+
+
+def _result(row: Mapping[str, Any]) -> ProbeResult:
+    return ProbeResult(
+        row["prompt_id"],
+        row["suite"],
+        row["cluster"],
+        row["log_odds"],
+        row["neutral_log_odds"],
+        row["outcome"],
+    )
+
+
+def _json(messages: Sequence[Message]) -> str:
+    return json.dumps([m.to_dict() for m in messages], ensure_ascii=False)
