@@ -94,7 +94,10 @@ def test_a_diagram_that_is_not_up_to_date_is_found() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     page = read(ROOT / "docs" / "architecture.md")
     assert layers.insert(page, layers.diagram(pyproject)) == page
-    assert layers.insert(page, layers.diagram(pyproject.replace('"health",\n  "reward"', '"reward"'))) != page
+    assert (
+        layers.insert(page, layers.diagram(pyproject.replace('"health | judging",\n  "reward"', '"reward"')))
+        != page
+    )
 
 
 def tree_of_readme() -> list[str]:

@@ -42,7 +42,7 @@ def by_truth(conversation: str, a: str, b: str) -> str:
     """A sound judge: the response with more of the words `good`, then of `right` answers of the gold canaries."""
 
     def worth(text: str) -> int:
-        sound = re.search(r"Paris|is 4\.|seven days|white|honey|Yes, ice", text)
+        sound = re.search(r"response|other|Paris|is 4\.|seven days|white|honey|Yes, ice", text)
         return 4 * text.count("good") + 2 * bool(sound) + bool(text.strip()) - 3 * ("Pick me" in text)
 
     return "A" if worth(a) > worth(b) else "B"

@@ -26,11 +26,12 @@ from harken.config import (
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
 from harken.config.errors import explain
+from harken.config.labelling import AgreementConfig
 from harken.config.stages import resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
-ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs", "review"]
+ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs", "review", "label"]
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
@@ -42,7 +43,7 @@ _FLAT = {
     'reward_model: "@rm", …}',
 }
 """Top-level keys that pipelines had before they had `stages`, and the equivalent stage of each."""
-_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review")
+_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review", "label")
 """Kinds that are named by the key `type` and by their command."""
 _WITH_ARTICLE = {
     "run": "a run",
@@ -140,6 +141,13 @@ def load_hard_negatives(
     return _load_or_build(
         HardNegativesConfig, "pairs", "hard-negatives", None, overrides, output_dir, options
     )
+
+
+def load_agreement(
+    overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
+) -> AgreementConfig:
+    """Load the configuration of a judge's agreement with people; arguments as in `load_evaluation`."""
+    return _load_or_build(AgreementConfig, "label", "judge-agreement", None, overrides, output_dir, options)
 
 
 def _load_or_build(
@@ -283,7 +291,7 @@ def _find(name: str) -> _Source:
     if not looks_like_file and not path.is_file():
         return _preset(name)
     try:
-        return _Source(_text(path, name), name, path.stem)
+        return _Source(read_config_text(path, name), name, path.stem)
     except FileNotFoundError:
         fix = "choose a shipped one: `harken presets list` names them"
         raise UserError("no such file", where=name, fix=fix) from None
@@ -291,7 +299,7 @@ def _find(name: str) -> _Source:
         raise UserError(f"cannot be read as text ({error})", where=name, fix="save it as UTF-8") from None
 
 
-def _text(path: Path, name: str) -> str:
+def read_config_text(path: Path, name: str) -> str:
     """Read a configuration file. Raises UserError for a device, a folder, and a file over the size limit."""
     if path.exists() and not path.is_file():
         raise UserError(

@@ -129,8 +129,8 @@ def judge_lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     if orders["flips"] is not None:
         lines.append(
-            f"  verdict changes with the order: {percent_interval(orders['flips'])}; response shown first preferred: "
-            f"{percent_interval(orders['first_shown'])} (50 % without a position bias)"
+            f"  verdict changes with the order: {shown_share(orders['flips'])}; response shown first preferred: "
+            f"{shown_share(orders['first_shown'])} (50 % without a position bias)"
         )
     if canaries is not None and canaries["comparisons"]:
         won = f"{canaries['wins']:g} of {canaries['comparisons']:,} comparisons won"
@@ -153,7 +153,7 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"warning: {len(canaries['void_batches'])} of {canaries['batches']} batches are void: canaries won more "
             f"than {100 * canaries['max_wins']:g} % of their comparisons, or got no verdict. {summary['void_pairs']:,} "
-            "pairs do not count"
+            "pairs do not count. Fix: choose another judge, or set max_canary_wins"
         )
     return lines
 
@@ -162,7 +162,7 @@ def _listed(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count:g}" for name, count in counts.items())
 
 
-def percent_interval(found: Mapping[str, float] | None) -> str:
+def shown_share(found: Mapping[str, float] | None) -> str:
     """Format a share with its interval: ``62.3 % [57.5, 67.0]``."""
     if found is None:
         return "none"
