@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -399,7 +400,8 @@ def test_two_folders_of_responses_are_compared(
     assert main(["compare", str(scored), str(other.root)]) == 0
     out = capsys.readouterr().out
     assert "judges" in out and f"a ({scored})"[:12] in out and "win rate" in out
-    assert main(["compare", str(made), str(made)]) == 0
+    again = shutil.copytree(made, tmp_path / "again")
+    assert main(["compare", str(made), str(again)]) == 0
     assert "no setting differs" in (out := capsys.readouterr().out) and "harken score" in out
     assert main(["compare", str(made), str(world / "a")]) == 2
 

@@ -239,7 +239,7 @@ class _IgnoresMask(BertModel):
         return BaseModelOutput(last_hidden_state=mixed)
 
 
-@pytest.mark.parametrize(("causal", "said"), [(True, "it is no encoder"), (False, "depend on padding")])
+@pytest.mark.parametrize(("causal", "said"), [(True, "it is not an encoder"), (False, "depend on padding")])
 def test_a_model_without_the_structure_of_an_encoder_is_refused(causal: bool, said: str) -> None:
     model = _IgnoresMask(tiny_encoder("bert").config)
     model.causal = causal

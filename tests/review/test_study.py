@@ -142,7 +142,7 @@ def test_one_policy_and_models_are_refused(tmp_path: Path) -> None:
     base, _ = write_responses(tmp_path)
     with pytest.raises(UserError, match="one policy only"):
         planned(tmp_path, policies={"base": base})
-    with pytest.raises(ValueError, match="no file of responses"):
+    with pytest.raises(ValueError, match="not a file of responses"):
         review_config(tmp_path, policies={"base": base, "sft": "outputs/01_sft"})
 
 

@@ -26,7 +26,7 @@ JudgeOption = Annotated[
 
 
 @judge_commands.command("agreement")
-def agreement_command(
+def judge_agreement_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Pairs with labels, in any layout.")],
     judge: JudgeOption,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Judge N pairs, chosen by the seed.")] = None,
@@ -53,6 +53,6 @@ def agreement_command(
         given["limit"] = limit
     config = config_files.load_agreement(set_ or [], out, given)
 
-    from harken.judging.measure import measure_agreement
+    from harken.judging.measure import measure_judge_agreement
 
-    measure_agreement(config, Path(str(config.output_dir)))
+    measure_judge_agreement(config, Path(str(config.output_dir)))

@@ -171,7 +171,7 @@ def _unanimity(raters: Sequence[float]) -> str:
     return "" if len(raters) < 2 else "unanimous" if len({np.sign(r) for r in raters}) == 1 else "divided"
 
 
-def agreement_lines(found: dict[str, Any]) -> list[str]:
+def judge_agreement_lines(found: dict[str, Any]) -> list[str]:
     """Format the agreement for the terminal and for Markdown."""
     lines = [
         f"agreement with people: {shown_share(found['agreement'])} of "

@@ -9,7 +9,7 @@ from harken import seeds
 from harken.config.labelling import AgreementConfig
 from harken.data import sources
 from harken.errors import UserError
-from harken.judging.agreement import agreement_lines, labelled_pair, people_agreement
+from harken.judging.agreement import judge_agreement_lines, labelled_pair, people_agreement
 from harken.judging.cache import VerdictCache
 from harken.judging.load import load_judge
 from harken.judging.local import LocalPairJudge
@@ -24,7 +24,7 @@ VERDICTS = "judgements.jsonl"
 """The cache of verdicts in the folder of whatever a judge is used for."""
 
 
-def measure_agreement(config: AgreementConfig, output: Path) -> dict[str, Any]:
+def measure_judge_agreement(config: AgreementConfig, output: Path) -> dict[str, Any]:
     """Judge labelled pairs, print the agreement, and write agreement.json and agreement.md into `output`.
 
     With the same folder it resumes: verdicts that are there are not asked for again. Raises UserError when the pairs
@@ -66,7 +66,7 @@ def _measure(
     summary = summarise(found, config, judge.identity)
     figures = people_agreement(valid, found.valid, config.bootstrap, config.seed)
     result = {"data": config.data.path, **summary, "agreement": figures}
-    lines = [*judge_lines(summary), *letter_lines(judge), *agreement_lines(figures)]
+    lines = [*judge_lines(summary), *letter_lines(judge), *judge_agreement_lines(figures)]
     atomic.write_json(output / "agreement.json", result)
     atomic.write_text(output / "agreement.md", _markdown(config, lines))
     for line in lines:
