@@ -48,7 +48,27 @@ AGREEMENT = [
     Mutant("agreement: the second side is the first", FIGURES, "_chose: value < 0", "value > 0", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone"),
     Mutant("calibration: the value decides", VERDICT, "calibration_verdict: alpha['low'] >= thresholds.alpha", "alpha['value'] >= thresholds.alpha", f"{REPORT}::test_go_and_no_go_of_a_calibration_round"),
     Mutant("calibration: failed gold goes on", VERDICT, "_rater: gold['value'] >= thresholds.gold", "True", f"{REPORT}::test_go_and_no_go_of_a_calibration_round"),
-    Mutant("calibration: all rows decide", "data/raters/measure.py", "measure_agreement: rated.rows[:calibration]", "rated.rows", f"{REPORT}::test_the_gate_is_an_exit_code_and_the_first_rows_decide"),
+    Mutant("calibration: all rows decide", "data/raters/measure.py", "measure_raters: rated.rows[:calibration]", "rated.rows", f"{REPORT}::test_the_gate_is_an_exit_code_and_the_first_rows_decide"),
 ]  # fmt: skip
 
-PEOPLE = [*STATISTICS, *AGREEMENT]
+AGGREGATED, COMBINE = "data/test_aggregate_raters.py", "data/raters/aggregate.py"
+
+AGGREGATION = [
+    Mutant("Dawid-Skene: chosen is a class", COMBINE, "_posterior: (vote > 0) == turn", "vote < 0", f"{AGGREGATED}::test_the_side_that_the_row_prefers_does_not_decide"),
+    Mutant("Dawid-Skene: a tie favours the first response", COMBINE, "_posterior: fit.posterior[:, 2] / 2", "fit.posterior[:, 2]", f"{AGGREGATED}::test_ties_are_a_class_and_count_half"),
+    Mutant("votes: merged without their side", COMBINE, "_merge_votes: sign if same else -sign + 0.0", "sign", f"{AGGREGATED}::test_single_votes_without_a_shown_order_are_merged"),
+    Mutant("labels: the better side stays rejected", COMBINE, "_labelled: probability >= 0.5", "True", f"{AGGREGATED}::test_weights_by_name_and_by_group"),
+    Mutant("weights: the group goes before the name", COMBINE, "_weights_of: weights.get(voter.name, weights.get(voter.group, 1.0))", "weights.get(voter.group, weights.get(voter.name, 1.0))", f"{AGGREGATED}::test_weights_by_name_and_by_group"),
+    Mutant("weights: a tie counts nothing", COMBINE, "_weighted_share: 0.5 + float(np.sign(v)) / 2", "float(v > 0)", f"{AGGREGATED}::test_weights_by_name_and_by_group {AGGREGATED}::test_a_tie_is_half_a_vote"),
+    Mutant("gold: raters who guess have weight", COMBINE, "_gold_weights: math.log(p / (1 - p))", "p", f"{AGGREGATED}::test_weights_by_golden_rows_are_log_odds"),
+    Mutant("gold: votes decide golden rows", COMBINE, "_labelled: one.gold is not None", "False", f"{AGGREGATED}::test_weights_by_golden_rows_are_log_odds"),
+]  # fmt: skip
+
+CRITERIA = [
+    Mutant("criteria: without their weights", "data/raters/criteria.py", "_score: weight * number", "number", "data/test_criteria.py::test_the_weights_decide_which_response_is_better"),
+    Mutant("criteria: the scale grows with the weights", "data/raters/criteria.py", "_score: total / sum(weights.values())", "total", "data/test_criteria.py::test_the_weights_decide_which_response_is_better"),
+    Mutant("criteria: a missing one is 0", "data/raters/criteria.py", "_score: number is None", "False", "data/test_criteria.py::test_an_annotation_that_lacks_a_criterion_is_dropped_and_counted"),
+    Mutant("criteria: the row's own score stays", "data/raters/criteria.py", "_row: column == 'individual_preference'", "False", "data/test_criteria.py::test_several_annotations_are_several_raters"),
+]  # fmt: skip
+
+PEOPLE = [*STATISTICS, *AGREEMENT, *AGGREGATION, *CRITERIA]

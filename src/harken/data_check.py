@@ -13,6 +13,7 @@ from harken.data.advice import advise_pairs, describe_positions, describe_writer
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.length_grid import GRID_LIMITS, RowLength, grid_cells, row_lengths
 from harken.data.markup import MarkupDetector
+from harken.data.raters.criteria import combine_criteria
 from harken.data.report import DataReport
 from harken.models.find_tokenizer import renderer_of
 from harken.models.resolve import resolve
@@ -73,6 +74,8 @@ def infer_task(data: DataConfig) -> Task:
     if data.prompt_column is not None:
         return "prompt_only"
     numbered = columns.rename_columns(files.read_source_rows(data.path, data.split), data.columns, data.path)
+    if data.criteria is not None:
+        numbered = combine_criteria(numbered, data.criteria, data.path)
     rows = [row for _, row in numbered if isinstance(row, dict)]
     layout = layouts.find_layout(data.layout, rows, where=data.path)
     if layout.has_comparisons or layout.prompt is None:

@@ -87,6 +87,15 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True)
+class Voter:
+    """Who gave one judgement: a name and a group ("" if unknown), and a weight that the row states, or None."""
+
+    name: str = ""
+    group: str = ""
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """Two responses to one prompt. `label` is the probability that `chosen` is the better one.
 
@@ -106,6 +115,10 @@ class Preference:
     written_by: tuple[str, str] = ("", "")
     rater: str = ""
     chosen_first: bool | None = None
+    voters: tuple[Voter, ...] = field(default=(), repr=False)
+    """Who gave each of `raters`, in the same order; () where the rows do not say."""
+    gold: float | None = field(default=None, repr=False)
+    """The known judgement of a golden row: above 0 for `chosen`, below 0 for `rejected`, 0 a tie; None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,11 @@ import pytest
 from scipy.stats import binomtest, fisher_exact
 
 from harken.maths.statistics.agreement import cohen_kappa, fleiss_kappa, percent_agreement
-from harken.maths.statistics.agreement_intervals import cohen_interval, fleiss_interval, percent_interval
+from harken.maths.statistics.agreement_intervals import (
+    cohen_interval,
+    fleiss_interval,
+    percent_agreement_interval,
+)
 from harken.maths.statistics.rater_habits import adjust_p_values, drift_between_halves, leaning
 
 DRAWS = 400
@@ -21,7 +25,7 @@ def ratings(seed: int, rows: int, raters: int = 3, accuracy: float = 0.8) -> lis
 
 
 FIGURES = {
-    "percent": (percent_agreement, percent_interval),
+    "percent": (percent_agreement, percent_agreement_interval),
     "fleiss": (fleiss_kappa, fleiss_interval),
     "cohen": (
         lambda rows: cohen_kappa([a for a, *_ in rows], [b for _, b, *_ in rows]),
@@ -66,7 +70,7 @@ def test_perfect_agreement_and_few_rows_are_no_point(name: str):
 
 
 def test_figures_that_are_not_defined_have_no_interval():
-    assert percent_interval([[1], []]) is None
+    assert percent_agreement_interval([[1], []]) is None
     assert cohen_interval([1, 1], [1, 1]) is None
     assert fleiss_interval([[1, 1], [1, 1]]) is None
 

@@ -81,7 +81,7 @@ def check_command(
 
 
 @data_commands.command("agreement")
-def agreement_command(
+def rater_agreement_command(
     path: Annotated[str, typer.Argument(metavar="FILE", help="Rows with the labels of several raters.")],
     raters: Annotated[
         str | None, typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater. [annotator1, …]")
@@ -130,7 +130,7 @@ def agreement_command(
       harken data agreement votes.jsonl --item task_id --rater worker --label choice
       harken data agreement round1.jsonl --calibration 200 --min-alpha 0.5 --gate
     """
-    from harken.data.raters.measure import measure_agreement
+    from harken.data.raters.measure import measure_raters
     from harken.data.raters.rated_rows import RaterColumns
 
     named = tuple(name.strip() for name in (raters or "").split(",") if name.strip())
@@ -140,7 +140,7 @@ def agreement_command(
             where="harken data agreement",
             fix="give one or the other",
         )
-    measured = measure_agreement(
+    measured = measure_raters(
         path,
         RaterColumns(named, item, rater, label),
         calibration=calibration,

@@ -59,6 +59,15 @@ class DataConfig(Strict):
         "low_first", "high_first",
     ] = "auto"  # fmt: skip
     """Meaning of numeric labels of two responses (docs/input.md); `auto` detects it from all rows, or refuses."""
+    raters: Literal["majority", "weighted", "dawid_skene"] | None = None
+    """How the votes of several raters become one label (docs/people.md): `majority`, a hard label; `weighted`, the
+    weighted share of votes; `dawid_skene`, the posterior of a model that estimates each rater's errors. Rows that are
+    single votes on one pair are merged. Default: the label of the row, else the majority."""
+    rater_weights: dict[str, NonNegative] | Literal["gold"] | None = None
+    """With `raters: weighted`: weights by name or group of a rater, 1 for others; or `gold`, the log-odds of being
+    right on rows with a column `gold`. Default: the weights in the rows (`rater_weight`, or `weight` of each vote)."""
+    criteria: dict[str, NonNegative] | None = None
+    """Weights of criteria, such as {usefulness: 2, clarity: 1}: the score of an annotation is their weighted mean."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
     positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
@@ -104,6 +113,20 @@ class DataConfig(Strict):
             )
         if self.prompt_tokenizer is not None and self.prompt_tokens is None:
             raise ValueError("prompt_tokenizer counts prompt_tokens. Fix: set prompt_tokens, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_used(self) -> DataConfig:
+        if self.rater_weights is not None and self.raters != "weighted":
+            raise ValueError(
+                "rater_weights weights votes. Fix: set raters to weighted, or remove rater_weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_criterion_counts(self) -> DataConfig:
+        if self.criteria is not None and sum(self.criteria.values()) <= 0:
+            raise ValueError("no criterion has a weight above 0. Fix: give one a weight, or remove criteria")
         return self
 
     @model_validator(mode="after")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from harken.data import conversations, fields, preferences, transcripts
+from harken.data import conversations, fields, preferences, provenance, transcripts
 from harken.data.conversations import Conversation
 from harken.data.fields import Row, RowError
 from harken.data.labels import LabelReader, parse_word_label
 from harken.data.preferences import Comparison
+from harken.records import Voter
 
 Comparisons = tuple[Conversation, list[Comparison]]
 
@@ -66,33 +67,42 @@ def helpsteer3_prompt(row: Row) -> Conversation:
 
 def helpsteer3(row: Row) -> Comparisons:
     """Parse a comparison. Score below 0: response1 is better, above 0: response2, 0: tie; default: the raters' mean."""
-    raters = tuple(_individual(row.get("individual_preference")))
+    raters, voters = _individual(row.get("individual_preference"))
     score = fields.to_float(row.get(fields.first_present(row, _SCORES) or ""))
     if score is None:
         if not raters:
             raise RowError("unscored")
         score = preferences.mean_score(raters)
     responses = fields.first_text(row, *_FIRSTS), fields.first_text(row, *_SECONDS)
-    return helpsteer3_prompt(row), [Comparison(*responses, score, raters)]
+    return helpsteer3_prompt(row), [Comparison(*responses, score, raters, voters=voters)]
 
 
-def _individual(value: object) -> list[float]:
-    """Return the raters' scores, without entries that have no number."""
+def _individual(value: object) -> tuple[tuple[float, ...], tuple[Voter, ...]]:
+    """Return the raters' scores, without entries that have no number, and who gave them: () if no entry says."""
     entries = value if isinstance(value, list) else []
-    scores = [
-        fields.to_float(entry.get("score") if isinstance(entry, Mapping) else entry) for entry in entries
-    ]
-    return [score for score in scores if score is not None]
+    scores: list[float] = []
+    voters: list[Voter] = []
+    for entry in entries:
+        score = fields.to_float(entry.get("score") if isinstance(entry, Mapping) else entry)
+        if score is not None:
+            scores.append(score)
+            voters.append(provenance.voter(entry, entry=True) if isinstance(entry, Mapping) else Voter())
+    return tuple(scores), tuple(voters) if any(voter != Voter() for voter in voters) else ()
 
 
-def _votes_for_chosen(row: Row) -> tuple[float, ...]:
-    """Return the raters' scores of a pair, negative for `chosen`, as `harken review export` writes them.
+def _votes_for_chosen(row: Row) -> tuple[tuple[float, ...], tuple[Voter, ...]]:
+    """Return the raters' scores of a pair, negative for `chosen`, as `harken review export` writes them, and who.
 
     Rows that were selected by the raters' agreement have none: their agreement would be too high.
     """
     if fields.to_float(row.get(CONTRADICTIONS_LEFT_OUT)):
-        return ()
-    return tuple(_individual(row.get("individual_preference")))
+        return (), ()
+    return _individual(row.get("individual_preference"))
+
+
+def _judged(chosen: str, rejected: str, row: Row) -> Comparison:
+    raters, voters = _votes_for_chosen(row)
+    return Comparison(chosen, rejected, -_strength(row), raters, voters=voters)
 
 
 def is_prompt_chosen_rejected(row: Row) -> bool:
@@ -114,7 +124,7 @@ def prompt_chosen_rejected(row: Row) -> Comparisons:
     prompt = prompt_chosen_rejected_prompt(row)
     open_prompt, _ = conversations.drop_trailing_responses(prompt)
     chosen, rejected = (_response_to(open_prompt, row, name) for name in ("chosen", "rejected"))
-    return prompt, [Comparison(chosen, rejected, -_strength(row), _votes_for_chosen(row))]
+    return prompt, [_judged(chosen, rejected, row)]
 
 
 def _response_to(prompt: Conversation, row: Row, field: str) -> str:
@@ -142,7 +152,7 @@ def chosen_rejected(row: Row) -> Comparisons:
     (left, chosen), (right, rejected) = _dialogue_side(row, "chosen"), _dialogue_side(row, "rejected")
     if not conversations.is_same_conversation(left, right):
         raise RowError("prompts_differ")
-    return left, [Comparison(chosen, rejected, -_strength(row), _votes_for_chosen(row))]
+    return left, [_judged(chosen, rejected, row)]
 
 
 def _dialogue_side(row: Row, field: str) -> tuple[Conversation, str]:
@@ -193,7 +203,8 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
         columns = _response_columns(row)
         if columns is None:
             raise RowError("missing_field", "response_a")
-        raters = tuple(_vote(row[name], name, columns) for name in annotator_columns(row))
+        names = annotator_columns(row)
+        raters = tuple(_vote(row[name], name, columns) for name in names)
         value = row.get(column) if column is not None else None
         if value is not None and labels is not None:
             score, certainty = labels.verdict(value)
@@ -202,7 +213,9 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
         else:
             raise RowError("unscored")
         responses = fields.first_text(row, columns[0]), fields.first_text(row, columns[1])
-        return a_b_label_prompt(row), [Comparison(*responses, score, raters, certainty)]
+        return a_b_label_prompt(row), [
+            Comparison(*responses, score, raters, certainty, voters=tuple(map(Voter, names)))
+        ]
 
     read.note = labels.note if labels is not None else ""  # type: ignore[attr-defined]
     return read

@@ -25,9 +25,11 @@ from harken.data.fields import Row, RowError
 from harken.data.layouts import Layout
 from harken.data.preferences import Comparison, agreement, to_preference
 from harken.data.prompt_rule import prompt_rule
+from harken.data.raters.aggregate import aggregate_raters
+from harken.data.raters.criteria import combine_criteria
 from harken.data.report import DataReport
 from harken.errors import UserError
-from harken.records import Demonstration, Preference, Prompt, TokenPair
+from harken.records import Demonstration, Preference, Prompt, TokenPair, Voter
 from harken.run.terminal import escape_invisible
 
 Record = TypeVar("Record")
@@ -127,6 +129,8 @@ def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[De
 def holds_pairs(data: DataConfig) -> bool:
     """Return whether rows hold several responses to compare; False for single responses."""
     rows = columns.rename_columns(files.read_source_rows(data.path, data.split), data.columns, data.path)
+    if data.criteria is not None:
+        rows = combine_criteria(rows, data.criteria, data.path)
     layout = layouts.find_layout(
         data.layout, [row for _, row in rows if isinstance(row, dict)], where=data.path
     )
@@ -156,11 +160,14 @@ def parse_preference_rows(
             if reason is None:
                 judged.append(comparison.raters)
             if len(compared) == 1:
+                who = provenance.voter(row) if data.raters else Voter(provenance.rater_name(row))
                 comparison = replace(
                     comparison,
                     written_by=provenance.written_by(row),
-                    rater=provenance.rater_name(row),
+                    rater=who.name,
                     ordered=layout.name not in provenance.PREFERRED_FIRST,
+                    voters=comparison.voters or ((who,) if who.name and not comparison.raters else ()),
+                    gold=provenance.golden_judgement(row) if data.raters else None,
                 )
             records.append(
                 RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft)
@@ -174,6 +181,9 @@ def parse_preference_rows(
         if scored[order]
     ]
     report.agreement = agreement(judged)
+    if data.raters is not None:
+        records, note = aggregate_raters(records, data.raters, data.rater_weights, report.path)
+        report.notes.append(note)
     return records, report
 
 
@@ -199,6 +209,8 @@ def _open(
     """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
     rows = columns.rename_columns(files.read_source_rows(path, data.split), data.columns, path)
+    if data.criteria is not None and task != "prompt_only":
+        rows = combine_criteria(rows, data.criteria, path)
     objects = [row for _, row in rows if isinstance(row, dict)]
     layout = layouts.find_layout(data.layout, objects, where=path)
     note, name = "", layout.name

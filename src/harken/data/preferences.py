@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from harken.maths.statistics.agreement import krippendorff_alpha
-from harken.records import Preference, Prompt
+from harken.records import Preference, Prompt, Voter
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Comparison:
     written_by: tuple[str, str] = ("", "")
     rater: str = ""
     ordered: bool = False
+    voters: tuple[Voter, ...] = ()
+    """Who gave each of `raters`; of a row that is one judgement, its only rater. () if unknown."""
+    gold: float | None = None
+    """The known judgement of a golden row, on the scale of `score`."""
 
 
 def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft: bool = False) -> Preference:
@@ -59,6 +63,8 @@ def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft
         written_by=comparison.written_by[::-1] if swap else comparison.written_by,
         rater=comparison.rater,
         chosen_first=not swap if comparison.ordered and score else None,
+        voters=comparison.voters,
+        gold=None if comparison.gold is None else (comparison.gold if swap else -comparison.gold) + 0.0,
     )
 
 

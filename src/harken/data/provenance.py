@@ -5,7 +5,9 @@ Data sets name the source of a response in many ways: one column per side, or on
 
 from __future__ import annotations
 
-from harken.data.fields import Row
+from harken.data.fields import Row, RowError, first_text, to_float
+from harken.data.labels import parse_word_label
+from harken.records import Voter
 from harken.run.terminal import escape_invisible
 
 _SIDES = tuple(
@@ -55,6 +57,43 @@ def rater_name(row: Row) -> str:
         if isinstance(value, str) or type(value) is int:
             return _clean(str(value))
     return ""
+
+
+_GROUPS = ("rater_group", "annotator_group")
+_WEIGHTS = ("rater_weight", "annotator_weight")
+GOLD_COLUMN = "gold"
+"""Column with the known judgement of a golden row."""
+
+
+def voter(row: Row, entry: bool = False) -> Voter:
+    """Return who judged a row: name, group and weight where it has them. `entry`: one of `individual_preference`, which
+    may call them group and weight.
+
+    Raises RowError for a weight that is no number of 0 or more.
+    """
+    groups, weights = ((*_GROUPS, "group"), (*_WEIGHTS, "weight")) if entry else (_GROUPS, _WEIGHTS)
+    group = next((row[name] for name in groups if isinstance(row.get(name), str)), "")
+    column = next((name for name in weights if row.get(name) is not None), None)
+    weight = None if column is None else to_float(row[column])
+    if column is not None and (weight is None or weight < 0):
+        raise RowError("wrong_type", column)
+    return Voter(rater_name(row), _clean(group), weight)
+
+
+def golden_judgement(row: Row) -> float | None:
+    """Return the known judgement of a golden row: below 0 the first response, above 0 the second, 0 a tie; else None.
+
+    The column `gold` has first or second, chosen or rejected, or tie; or a number on this scale. Raises RowError for
+    anything else.
+    """
+    if row.get(GOLD_COLUMN) is None:
+        return None
+    if (number := to_float(row[GOLD_COLUMN])) is not None:
+        return number
+    judgement = parse_word_label(first_text(row, GOLD_COLUMN), ("chosen", "rejected"))
+    if judgement is None:
+        raise RowError("unknown_label", GOLD_COLUMN)
+    return judgement[0]
 
 
 def _clean(name: str) -> str:

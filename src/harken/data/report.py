@@ -52,6 +52,7 @@ DROP_FIXES = {
     "unsupported_content": "remove these rows: only text can be trained on",
     "tool_call_response": "end the rows with an assistant turn of text",
     "token_outside_vocabulary": "tokenise the rows with this model's tokenizer, or give them as text",
+    "unscored": "add a score or votes; if annotations have criteria, set their weights as data.criteria",
     "tie": "use a data set with preferences or demonstrations: these rows prefer neither side",
 }
 """The fix when a reason leaves no row."""

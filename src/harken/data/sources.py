@@ -10,7 +10,7 @@ from harken import seeds
 from harken.config.base import DataConfig
 from harken.data import parse
 from harken.data.parse import DEFAULT_SEED, Pair
-from harken.data.report import DataReport
+from harken.data.report import DROP_FIXES, DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.errors import UserError
 from harken.records import Demonstration, Prompt, TokenPair
@@ -145,10 +145,11 @@ def _some(
 ) -> tuple[list[Record], DataReport]:
     if not records:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common(4))
+        fix = DROP_FIXES.get(max(report.dropped, key=lambda name: report.dropped[name]), "")
         raise UserError(
             f"none of its {report.raw} rows can be used: {reasons}",
             where=report.path,
-            fix=f"correct the rows (the first is {report.dropped_rows[0].where}), "
+            fix=f"correct the rows (the first is {report.dropped_rows[0].where}), {f'{fix}, ' if fix else ''}"
             f"or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report

@@ -17,7 +17,11 @@ from harken.maths.statistics.agreement import (
     alpha_interval,
     rater_ceiling,
 )
-from harken.maths.statistics.agreement_intervals import cohen_interval, fleiss_interval, percent_interval
+from harken.maths.statistics.agreement_intervals import (
+    cohen_interval,
+    fleiss_interval,
+    percent_agreement_interval,
+)
 from harken.maths.statistics.majority import majority_accuracy, rater_accuracy
 from harken.maths.statistics.rater_habits import (
     adjust_p_values,
@@ -46,7 +50,7 @@ def rater_report(rated: RatedRows, draws: int = ALPHA_DRAWS, seed: int = 0) -> d
     rows_with_two = [row for row in verdicts if len(row) >= 2]
     levels = ALPHA_LEVELS[:1] if rated.kind == "labels" else ALPHA_LEVELS
     equal_numbers = len({len(row) for row in rows_with_two}) == 1
-    percent = percent_interval(rows_with_two, draws, seed) if rows_with_two else None
+    percent = percent_agreement_interval(rows_with_two, draws, seed) if rows_with_two else None
     return {
         "file": rated.path,
         "layout": rated.layout,
@@ -116,7 +120,7 @@ def _majorities(rated: RatedRows, verdicts: Sequence[Sequence[float]]) -> dict[s
     if rated.kind != "comparisons":
         return None
     decided = [[side for side in row if side] for row in verdicts]
-    found = percent_interval(decided, draws=1) if any(len(row) >= 2 for row in decided) else None
+    found = percent_agreement_interval(decided, draws=1) if any(len(row) >= 2 for row in decided) else None
     accuracy = rater_accuracy(found.value) if found else None
     if found is None or accuracy is None:
         return None

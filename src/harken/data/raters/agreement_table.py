@@ -24,7 +24,7 @@ _COURSES = {
 }
 
 
-def agreement_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: int = 80) -> list[str]:
+def rater_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: int = 80) -> list[str]:
     """Return the tables and findings as lines of at most `width` columns where words allow."""
     lines = [_head(report), *_dropped(report), *_figures(report, width)]
     lines += _pairs(report["cohen_kappa"], width)

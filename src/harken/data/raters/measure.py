@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harken.data.raters.agreement_report import rater_report
-from harken.data.raters.agreement_table import agreement_lines
+from harken.data.raters.agreement_table import rater_lines
 from harken.data.raters.calibration_verdict import CalibrationThresholds, calibration_verdict
 from harken.data.raters.rated_rows import DEFAULT_COLUMNS, RaterColumns, read_rated_rows
 
@@ -22,7 +22,7 @@ class MeasuredAgreement:
 
     def lines(self, width: int = 80) -> list[str]:
         """Return the tables and findings for a terminal."""
-        lines = agreement_lines(self.report, self.verdict, width)
+        lines = rater_lines(self.report, self.verdict, width)
         if (rows := self.verdict["calibration_rows"]) is not None:
             share = rows / self.report["rows"]
             lines.append(
@@ -35,7 +35,7 @@ class MeasuredAgreement:
         return {**self.report, "calibration": self.verdict}
 
 
-def measure_agreement(
+def measure_raters(
     path: str,
     columns: RaterColumns = DEFAULT_COLUMNS,
     *,

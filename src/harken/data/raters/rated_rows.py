@@ -25,8 +25,6 @@ LabelKind = Literal["comparisons", "scores", "labels"]
 ITEM_COLUMNS = ("item", "item_id", "row", "row_id", "task_id", "example_id", "idx", "id")
 LABEL_COLUMNS = ("label", "vote", "choice", "preference", "winner", "score", "rating", "value")
 TIME_COLUMNS = ("time", "timestamp", "received_at", "created_at", "submitted_at", "updated_at")
-GOLD_COLUMN = "gold"
-"""Column with the known label of a row, on the scale of the votes."""
 LABEL_LISTS = ("ratings", "votes", "annotations", "labels")
 MAX_LABEL_VALUES = 101
 """Most different labels of one file: 0 … 100, for example."""
@@ -184,7 +182,7 @@ class _Reader:
         if not votes:
             raise RowError("unscored")
         self.votes.setdefault(item, []).extend(votes)
-        self.facts.setdefault(item, (self._first_longer(row), row.get(GOLD_COLUMN)))
+        self.facts.setdefault(item, (self._first_longer(row), row.get(provenance.GOLD_COLUMN)))
 
     def _votes(
         self, row: Row, place: int, long: tuple[str, str, str] | None
@@ -249,7 +247,7 @@ class _Reader:
             raise UserError(
                 f"the labels have {len(different):,} different values, more than {MAX_LABEL_VALUES}",
                 where=self.path,
-                fix="round them to a scale, such as 1 to 10, first",
+                fix="write them on a scale such as 1 to 10",
             )
         if not different:
             raise UserError(

@@ -23,7 +23,7 @@ from harken.maths.statistics.intervals import rule_of_three
 Array = NDArray[np.float64]
 
 
-def percent_interval(
+def percent_agreement_interval(
     rows: Sequence[Sequence[Hashable]], draws: int = ALPHA_DRAWS, seed: int = 0
 ) -> AlphaInterval | None:
     """Compute percent agreement with its 95 % bootstrap interval over rows; None without a row of two ratings."""
