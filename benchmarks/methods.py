@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -197,7 +198,8 @@ def line(name: str, row: Mapping[str, Any]) -> list[str]:
 
     def change(key: str) -> str:
         mean, low, high = row[key]
-        return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        # Fewer prompts than an interval needs give infinite bounds.
+        return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else f"{mean:+.2f} [–, –]"
 
     bound = "≤ " if name.startswith("Best of") else ""
     return [

@@ -56,8 +56,8 @@ def find_faults(card: Measured) -> list[Fault]:
     if accuracy is not None and accuracy["high"] < 0.5:
         flipped = Fault(
             "flipped_labels",
-            f"labels look flipped: accuracy {percent(accuracy)} is below 50 %, so it ranks most pairs the wrong way "
-            "round",
+            f"seems trained on flipped labels: accuracy {percent(accuracy)} is below 50 %, so it ranks most pairs the "
+            "wrong way round",
             "check that chosen and rejected are not swapped in the training data (data.columns, data.label_scale), "
             "and train again",
         )
