@@ -71,4 +71,15 @@ CRITERIA = [
     Mutant("criteria: the row's own score stays", "data/raters/criteria.py", "_row: column == 'individual_preference'", "False", "data/test_criteria.py::test_several_annotations_are_several_raters"),
 ]  # fmt: skip
 
-PEOPLE = [*STATISTICS, *AGREEMENT, *AGGREGATION, *CRITERIA]
+PACKS, TOOL = "review/test_tool_packs.py", "review/tool_packs.py"
+
+TOOL_PACKS = [
+    Mutant("packs: a cancelled annotation is a vote", TOOL, "_read_label_studio: not one.get('was_cancelled')", "True", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
+    Mutant("packs: the first annotation stands", TOOL, "_read_label_studio: sorted(done, key=_time_of)[-1:]", "sorted(done, key=_time_of)[:1]", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
+    Mutant("packs: votes in the order of the file", TOOL, "_read_label_studio: sorted(found, key=lambda pair: pair[0])", "found", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
+    Mutant("packs: left and right are swapped", TOOL, "_argilla_record: shown['left']", "shown['right']", f"{PACKS}::test_a_pack_has_every_task_and_names_no_policy"),
+    Mutant("packs: a later export is another vote", "review/page.py", "_revision: standing.uuid if standing else ''", "''", f"{PACKS}::test_a_later_export_revises"),
+    Mutant("packs: the same export is another vote", "review/page.py", "_revision: standing is not None", "False", f"{PACKS}::test_an_export_becomes_votes_once"),
+]  # fmt: skip
+
+PEOPLE = [*STATISTICS, *AGREEMENT, *AGGREGATION, *CRITERIA, *TOOL_PACKS]

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from harken.cli.default_verb import default_verb
+from harken.cli.options import OutputDir, Set
+from harken.cli.review import Items, Raters, ReviewRequest
 from harken.config import files as config_files
 from harken.config.base import DataConfig
 from harken.errors import UserError
@@ -27,6 +29,7 @@ def data() -> None:
       harken data my_rows.jsonl --task sft --model embedded --max-length 512
       harken data --layouts                           the supported layouts
       harken data agreement labels.jsonl              how far the raters agree, their habits, go or no-go
+      harken data pack pairs.jsonl --tool argilla     items for people to label in another tool
     """
 
 
@@ -155,3 +158,43 @@ def rater_agreement_command(
         atomic.write_json(out, measured.to_dict())
         show(f"written: {out}")
     raise typer.Exit(1 if gate and measured.verdict["status"] != "go" else 0)
+
+
+@data_commands.command("pack")
+def pack_command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]PATH...", help="Files of responses, an evaluation, or a file of preference pairs."
+        ),
+    ],
+    tool: Annotated[str, typer.Option(metavar="label-studio|argilla", help="The tool that raters use.")],
+    raters: Raters = None,
+    items: Items = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Write an annotation pack for another tool: rubric, items, gold, and repeats with swapped sides.
+
+    The items, their order and their sides are those of `harken review`, with a file per rater. The export of the tool
+    comes back with `harken review import`; then `harken review report` and `harken review export` work as usual.
+
+    \b
+    Examples:
+      harken data pack base.jsonl ours.jsonl --tool label-studio --raters anna,ben --output-dir outputs/pack
+      harken data pack pairs.jsonl --tool argilla --items 200 --output-dir outputs/pack
+      harken review import outputs/pack project-1-at-2026-01-01.json
+      harken review export outputs/pack --out pairs.jsonl
+    """
+    from harken.review.plan import study_lines
+    from harken.review.tool_packs import TOOLS, write_tool_pack
+
+    if tool not in TOOLS:
+        raise UserError(f"is none of {', '.join(TOOLS)}", where=f"--tool {tool}", fix="name one of them")
+    study, folder = ReviewRequest(paths, raters, items, None, None, set_, output_dir).open()
+    show("\n".join(study_lines(study)))
+    for path in write_tool_pack(
+        study, folder.root / tool, "argilla" if tool == "argilla" else "label-studio"
+    ):
+        show(str(path))
+    show(f"Votes come back with: harken review import {folder.root} EXPORT.json")

@@ -99,7 +99,7 @@ def serve_command(
       harken review outputs/review                          continue
       harken review outputs/04_eval --out pack.html         one file for a rater without a network
     """
-    study, folder = _Request(paths, raters, items, edge, config_file, set_, output_dir).open()
+    study, folder = ReviewRequest(paths, raters, items, edge, config_file, set_, output_dir).open()
 
     from harken.review.plan import study_lines
     from harken.review.votes import read_votes
@@ -146,7 +146,7 @@ def plan_command(
     from harken.review.study import plan_study, read_study
     from harken.review.votes import read_votes
 
-    request = _Request(paths, raters, items, edge, config_file, set_, output_dir)
+    request = ReviewRequest(paths, raters, items, edge, config_file, set_, output_dir)
     if (folder := request.existing()) is not None:
         study = read_study(folder)
         show("\n".join(study_lines(study, read_votes(folder.votes, study.hash))))
@@ -210,13 +210,19 @@ def export_votes_command(
 @review_commands.command("import")
 def import_command(
     study: StudyPath,
-    votes: Annotated[list[Path], typer.Argument(metavar="VOTES.json...", help="Files from offline packs.")],
+    votes: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VOTES.json...", help="Files from offline packs, or exports of Label Studio or Argilla."
+        ),
+    ],
 ) -> None:
-    """Add votes that raters gave in an offline pack.
+    """Add votes that raters gave in an offline pack, in Label Studio or in Argilla.
 
     \b
     Examples:
       harken review import outputs/review anna-votes.json
+      harken review import outputs/pack project-1-at-2026-01-01.json
     """
     from harken.review.page import import_votes
     from harken.review.study import read_study
@@ -269,7 +275,7 @@ def hard_negatives_command(
 
 
 @dataclass(frozen=True)
-class _Request:
+class ReviewRequest:
     """Hold the options that say which review is meant; `serve` and `plan` share them."""
 
     paths: list[str]
@@ -316,17 +322,32 @@ def _names(text: str | None) -> list[str]:
 
 
 def _reviewed(paths: list[str]) -> dict[str, Any]:
-    """Return what is reviewed: a folder of pairs, else policies.
+    """Return what is reviewed: a folder or a file of pairs, else policies.
 
     A pipeline stands for its last evaluation, a training run for its held-out responses before training and now.
     """
     if len(paths) == 1 and "=" not in paths[0] and (pairs := Path(paths[0]) / "pairs.jsonl").is_file():
         return {"pairs_path": str(pairs)}
+    if len(paths) == 1 and _is_file_of_pairs(paths[0]):
+        return {"pairs_path": paths[0]}
     from harken.review.live import is_training_run, reviewed_run
 
     if len(paths) == 1 and is_training_run(Path(paths[0])):
         return {"policies": reviewed_run(Path(paths[0])).policies()}
     return {"policies": policies_from([_evaluation_of(path) for path in paths])}
+
+
+def _is_file_of_pairs(path: str) -> bool:
+    """Return whether the rows of a file are pairs of responses; False for rows of any other kind."""
+    if not Path(path).is_file():
+        return False
+    from harken.config.base import DataConfig
+    from harken.data.parse import holds_pairs
+
+    try:
+        return holds_pairs(DataConfig(path=path))
+    except UserError:
+        return False
 
 
 def _evaluation_of(path: str) -> str:

@@ -16,11 +16,13 @@ from typing import Any
 from harken.errors import UserError
 from harken.review.session import shown_task
 from harken.review.study import FIX_SERVED, Study
+from harken.review.tool_packs import FIX_EXPORT, read_tool_export, vote_uuid
 from harken.review.votes import Vote, VoteRefused, VoteStore, parse_vote
-from harken.run import atomic, json_io
+from harken.run import atomic, bounded_read, json_io
 from harken.run.folder import ReviewFolder
 from harken.run.json_io import Schema
 from harken.run.lock import write_lock
+from harken.run.terminal import say
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -97,15 +99,24 @@ def write_packs(study: Study, out: Path) -> dict[str, Path]:
 def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, int]:
     """Add the votes of a pack to a study; return how many were new, and how many were there already.
 
-    Raises UserError if the review is locked, the file is no pack's or of another study, or a vote is refused; the votes
-    before it are kept then.
+    `path`: the votes of an offline page, or an export of Label Studio or Argilla. In an export a vote that differs from
+    the standing one revises it. Raises UserError if the review is locked, the file is no pack's or of another study, or
+    a vote is refused; the votes before it are kept then.
     """
-    found = json_io.read_object(path, FIX_VOTE_FILE)
-    json_io.validate(found, _VoteFile, str(path), FIX_VOTE_FILE)
-    if found["study"] != study.hash:
-        raise UserError(
-            "these votes are of another study", where=str(path), fix="name the study's own folder"
-        )
+    page = bounded_read.read_bytes(path)[:1_000].lstrip()[:1] != b"["
+    if page:
+        found = json_io.read_object(path, FIX_VOTE_FILE)
+        json_io.validate(found, _VoteFile, str(path), FIX_VOTE_FILE)
+        if found["study"] != study.hash:
+            raise UserError(
+                "these votes are of another study", where=str(path), fix="name the study's own folder"
+            )
+        votes, client, fix = found["votes"], "pack", FIX_VOTE_FILE
+    else:
+        export = read_tool_export(path)
+        votes, client, fix = export.votes, export.tool, FIX_EXPORT
+        if export.left_out:
+            say(f"{path}: left out {', '.join(f'{n:,} {what}' for what, n in export.left_out.items())}")
     new = 0
     with write_lock(folder.root, FIX_SERVED):
         if folder.lock.exists():
@@ -117,25 +128,37 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
         store = VoteStore(folder.votes, study.hash)
         try:
             before = {vote.uuid for vote in store.votes()}
-            for number, given in enumerate(found["votes"], start=1):
+            for number, given in enumerate(votes, start=1):
                 try:
-                    vote = store.append(_own_vote(study, given))
+                    vote = _own_vote(study, given if page else _revision(study, store, given), client)
+                    new += store.append(vote).uuid not in before
                 except VoteRefused as error:
-                    raise UserError(
-                        f"vote {number} is refused: {error}", where=str(path), fix=FIX_VOTE_FILE
-                    ) from None
-                new += vote.uuid not in before
+                    raise UserError(f"vote {number} is refused: {error}", where=str(path), fix=fix) from None
         finally:
             store.close()
-    return new, len(found["votes"]) - new
+    return new, len(votes) - new
 
 
-def _own_vote(study: Study, given: dict[str, Any]) -> Vote:
-    """Return a vote of the rater whose task it is, marked as a pack's."""
+def _revision(study: Study, store: VoteStore, given: dict[str, Any]) -> dict[str, Any]:
+    """Return an exported vote with its uuid: that of the standing vote if both are the same, else it revises that."""
+    known = study.by_task.get(str(given.get("task")))
+    standing = store.current().get((known[0], given["task"])) if known else None
+    if standing is not None and all(
+        getattr(standing, name) == (tuple(value) if name == "reasons" else value)
+        for name, value in given.items()
+        if name != "task"
+    ):
+        return {**given, "uuid": standing.uuid, "supersedes": standing.supersedes}
+    supersedes = standing.uuid if standing else ""
+    return {**given, "uuid": vote_uuid(study, given, supersedes), "supersedes": supersedes}
+
+
+def _own_vote(study: Study, given: dict[str, Any], client: str) -> Vote:
+    """Return a vote of the rater whose task it is, marked by the client that it comes from."""
     known = study.by_task.get(str(given.get("task")))
     if known is None:
         raise VoteRefused("no such item", 404)
-    return parse_vote({**given, "client": "pack"}, known[0], study.config.reasons)
+    return parse_vote({**given, "client": client}, known[0], study.config.reasons)
 
 
 def _sha256(text: str) -> str:
