@@ -12,6 +12,7 @@ from harken.maths.statistics.agreement_intervals import (
     fleiss_interval,
     percent_agreement_interval,
 )
+from harken.maths.statistics.majority import majority_accuracy, rater_accuracy
 from harken.maths.statistics.rater_habits import adjust_p_values, drift_between_halves, leaning
 
 DRAWS = 400
@@ -110,3 +111,21 @@ def test_p_values_are_adjusted_together():
     adjust_p_values(figures)
     assert figures[0]["holm_p"] == pytest.approx(0.02) and figures[3]["holm_p"] == pytest.approx(0.04)
     assert "holm_p" not in figures[2]
+
+
+@pytest.mark.parametrize("accuracy", [0.55, 0.7, 0.95])
+def test_agreement_tells_the_accuracy_of_raters_who_err_independently(accuracy: float):
+    assert rater_accuracy(accuracy**2 + (1 - accuracy) ** 2) == pytest.approx(accuracy)
+    assert rater_accuracy(0.49) is None
+
+
+@pytest.mark.parametrize("raters", [1, 3, 5])
+def test_the_majority_is_right_as_often_as_all_outcomes_say(raters: int):
+    """Sum the probability of every outcome in which more than half of the raters are right."""
+    total = 0.0
+    for outcome in np.ndindex(*[2] * raters):
+        if sum(outcome) > raters / 2:
+            total += float(np.prod([0.7 if right else 0.3 for right in outcome]))
+    assert majority_accuracy(0.7, raters) == pytest.approx(total)
+    with pytest.raises(ValueError, match="odd number"):
+        majority_accuracy(0.7, raters + 1)

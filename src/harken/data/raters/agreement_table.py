@@ -120,10 +120,10 @@ def _findings(raters: Sequence[Mapping[str, Any]]) -> list[str]:
         for name, words in _COURSES.items():
             drift = one["drift"].get(name)
             if drift and drift["p"] is not None and drift["holm_p"] < LEAST_SIGNIFICANT:
-                before, after = drift["first_half"]["value"], drift["second_half"]["value"]
+                before, after = (drift[half] for half in ("first_half", "second_half"))
                 lines.append(
-                    f"{one['rater']} drifts: {words} in {before:.1%} of the first half, {after:.1%} of the second "
-                    f"(p {drift['holm_p']:.2g})"
+                    f"{one['rater']} drifts: {words} in {before['count']:,} of {before['n']:,} cases of the first "
+                    f"half, {after['count']:,} of {after['n']:,} of the second (p {drift['holm_p']:.2g})"
                 )
     if raters and not lines:
         lines = ["no rater departs from the others, or drifts, beyond chance (Holm-adjusted p < 0.05)"]
