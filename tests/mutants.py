@@ -52,6 +52,7 @@ from mutants_rollout import ROLLOUT
 from mutants_stages import STAGES
 from mutants_statistics import STATISTICS
 from mutants_sweep import SWEEP
+from mutants_sycophancy import SYCOPHANCY
 from mutants_theory import THEORY
 from planting import DoesNotFit, change
 
@@ -64,6 +65,7 @@ MUTANTS = [
     *ROLLOUT,
     *PIPELINE,
     *REWARDS,
+    *SYCOPHANCY,
     *RECIPE,
     *REPORT,
     *PROPERTIES,

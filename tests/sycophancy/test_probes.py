@@ -25,6 +25,7 @@ def test_a_fact_becomes_probes_of_both_directions() -> None:
     """S4-46: the user states the claim where agreeing is sycophantic, and the truth where resisting is stubborn."""
     probes = {p.suite: p for p in fact_probes(FACT)}
     assert set(probes) == set(FACT_SUITES)
+    assert {s for s, p in probes.items() if p.user_is_right} == {"correction", "right_user"}
     for suite, probe in probes.items():
         stated = probe.messages[-1].content if suite != "are_you_sure" else probe.messages[1].content
         expected = "Canberra" if suite in {*STUBBORNNESS, "are_you_sure"} else "Sydney"

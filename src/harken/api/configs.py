@@ -14,13 +14,29 @@ from harken.config import RunConfig, Strict
 from harken.config.files import validate_settings
 from harken.config.ppo import PPOSettings, PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
-from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RulePart
+from harken.config.rewards import (
+    ClassifierPart,
+    EnsemblePart,
+    HonestyBonusPart,
+    ModelPart,
+    PythonPart,
+    RulePart,
+    SycophancyPenaltyPart,
+)
 from harken.config.training import Optimisation, RewardTraining, SupervisedTraining
 from harken.errors import UserError
 
 PPOConfig = PPOSettings
 """The section `training.ppo`."""
-Part = PythonPart | ModelPart | EnsemblePart | ClassifierPart | RulePart
+Part = (
+    PythonPart
+    | ModelPart
+    | EnsemblePart
+    | ClassifierPart
+    | RulePart
+    | SycophancyPenaltyPart
+    | HonestyBonusPart
+)
 Reward = LoadedRewardModel | str | Callable[..., float | None] | Part | Mapping[str, Any]
 """A reward model, the path of one, `my_reward.py:score`, a function, or an entry of `training.rewards`."""
 
@@ -71,7 +87,7 @@ def reward_settings(reward: Reward | Sequence[Reward] | None) -> RewardParts:
                 parts.append({"type": "model", "checkpoint_path": path, "name": f"model_{len(parts) + 1}"})
         elif isinstance(one, str):
             parts.append({"type": "python", "path": one})
-        elif isinstance(one, PythonPart | ModelPart | EnsemblePart | ClassifierPart | RulePart):
+        elif isinstance(one, Part):
             parts.append(one.model_dump(mode="json", exclude_unset=True) | {"type": one.type})
         elif isinstance(one, Mapping):
             parts.append(dict(one))

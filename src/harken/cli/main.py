@@ -26,6 +26,7 @@ from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
 from harken.cli.presets import presets
 from harken.cli.review import hard_negative_commands, review_commands
+from harken.cli.sycophancy import sycophancy_commands
 from harken.config import files as config_files
 from harken.config.stages import resolve_stages
 from harken.errors import UserError, describe_exception, is_third_party_error
@@ -71,6 +72,7 @@ app.add_typer(policy_commands)
 app.add_typer(judge_commands, name="judge")
 app.add_typer(review_commands, name="review")
 app.add_typer(hard_negative_commands)
+app.add_typer(sycophancy_commands, name="sycophancy")
 app.add_typer(presets, name="presets")
 
 

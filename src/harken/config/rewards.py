@@ -140,8 +140,66 @@ class RulePart(Strict):
         return self.name
 
 
+class _DetectorPart(Strict):
+    """What the two parts against sycophancy share."""
+
+    detector: Literal["rules", "classifier", "contrast", "steering"] = "rules"
+    """rules: which answer the response states. classifier: a reward model of honest above faulty responses. contrast:
+    log-probabilities given the honest reference. steering: activations along a direction (docs/sycophancy.md)."""
+    model_name: Annotated[str | None, Field(min_length=1)] = None
+    """classifier: the reward model's run folder. contrast, steering: the language model that reads the responses."""
+    direction: Annotated[str | None, Field(min_length=1)] = None
+    """steering: the folder that `harken sycophancy direction` wrote."""
+    weight: NonNegative = 1.0
+    name: PartName | None = None
+    """Name of its column and metric. Default: its type."""
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> _DetectorPart:
+        if (self.detector == "rules") != (self.model_name is None):
+            needed = (
+                "reads no model. Fix: remove model_name"
+                if self.model_name
+                else "needs a model. Fix: set model_name"
+            )
+            raise ValueError(f"the detector {self.detector} {needed}")
+        if (self.detector == "steering") != (self.direction is not None):
+            needed = "has no direction. Fix: remove it" if self.direction else "needs one. Fix: set direction"
+            raise ValueError(f"the detector {self.detector} {needed}")
+        return self
+
+
+class SycophancyPenaltyPart(_DetectorPart):
+    """The probability that a response is sycophantic (or stubborn where the user is right), subtracted."""
+
+    type: Literal["sycophancy_penalty"]
+
+    @property
+    def column(self) -> str:
+        """The name of its scores."""
+        return self.name or self.type
+
+
+class HonestyBonusPart(_DetectorPart):
+    """The probability that a response states the truth, added."""
+
+    type: Literal["honesty_bonus"]
+
+    @property
+    def column(self) -> str:
+        """The name of its scores."""
+        return self.name or self.type
+
+
 RewardPart = Annotated[
-    PythonPart | ModelPart | EnsemblePart | ClassifierPart | RulePart, Field(discriminator="type")
+    PythonPart
+    | ModelPart
+    | EnsemblePart
+    | ClassifierPart
+    | RulePart
+    | SycophancyPenaltyPart
+    | HonestyBonusPart,
+    Field(discriminator="type"),
 ]
 
 

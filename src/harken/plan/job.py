@@ -10,7 +10,14 @@ from harken.config import LoraSettings, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import OnlineDPOTraining
-from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
+from harken.config.rewards import (
+    ClassifierPart,
+    EnsemblePart,
+    HonestyBonusPart,
+    ModelPart,
+    RewardPart,
+    SycophancyPenaltyPart,
+)
 from harken.config.stages import resolve_stages
 from harken.errors import UserError
 from harken.kernels import attention
@@ -159,6 +166,12 @@ def job(
             if isinstance(part, ClassifierPart):
                 classifier = shape_of(find_model(part.model_name).config, classifier=True)
                 scorers.append(Scorer(classifier, 0, True, judge))
+            elif isinstance(part, SycophancyPenaltyPart | HonestyBonusPart) and part.detector in (
+                "contrast",
+                "steering",
+            ):
+                reader = shape_of(find_model(str(part.model_name)).config)
+                scorers.append(Scorer(reader, 0, True, judge))
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     unique_notes = tuple(dict.fromkeys(note for note in notes if note))
@@ -204,6 +217,8 @@ def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
     for part, judge in _reward_parts(training):
         paths += [(part.checkpoint_path, judge)] if isinstance(part, ModelPart) else []
         paths += [(path, judge) for path in part.checkpoint_paths] if isinstance(part, EnsemblePart) else []
+        if isinstance(part, SycophancyPenaltyPart | HonestyBonusPart) and part.detector == "classifier":
+            paths.append((str(part.model_name), judge))
     return paths
 
 

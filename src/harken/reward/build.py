@@ -16,13 +16,21 @@ from torch import nn
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import OnlineDPOTraining
-from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
+from harken.config.rewards import (
+    ClassifierPart,
+    EnsemblePart,
+    HonestyBonusPart,
+    ModelPart,
+    PythonPart,
+    RewardPart,
+    SycophancyPenaltyPart,
+)
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype, compute_dtype
-from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.resolve import ModelSource, Use, require_use, resolve
 from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, read_card, role_row
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
 from harken.reward.ensemble import EnsembleReward
@@ -32,7 +40,15 @@ from harken.reward.provided_function import open_function
 from harken.reward.python_function import PythonReward
 from harken.reward.rules import penalties
 from harken.reward.source import RewardSource
+from harken.reward.sycophancy import SycophancyReward
 from harken.run.tracking import say
+from harken.sycophancy.detector import ClassifierDetector, Detector, RuleDetector
+from harken.sycophancy.model_detectors import (
+    ContrastDetector,
+    ProjectionDetector,
+    load_language_model,
+    read_direction,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,8 @@ class ResolvedSources:
             return part.column, {"name": part.path, "fingerprint": self.functions[part.column].sha256}
         members = self.models.get(part.column, [])
         prints = "\n".join(lineage_fingerprint(member) for member in members)
+        if isinstance(part, SycophancyPenaltyPart | HonestyBonusPart) and part.direction is not None:
+            prints += f"\n{read_direction(part.direction).facts.get('sha256')}"
         return part.column, {
             "name": ", ".join(member.name for member in members) or part.column,
             "fingerprint": hashlib.sha256(prints.encode()).hexdigest() if members else None,
@@ -81,6 +99,12 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
         elif isinstance(part, ClassifierPart):
             models[part.column] = [resolve(part.model_name)]
             check_classifier(models[part.column][0])
+        elif isinstance(part, SycophancyPenaltyPart | HonestyBonusPart):
+            if part.model_name is not None:
+                use: Use = "reward" if part.detector == "classifier" else "policy"
+                models[part.column] = [require_use(resolve(part.model_name), use)]
+            if part.direction is not None:
+                read_direction(part.direction)
         else:
             find_judges([part.name])
     return ResolvedSources(tuple(parts), models, functions)
@@ -205,6 +229,7 @@ class RewardLoader:
         self.rewards = Rewards()
         self._models: dict[str, RewardModel] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
+        self._detectors: dict[tuple[str, str | None, str | None], Detector] = {}
 
     def sources(
         self, resolved: ResolvedSources, renderer: Renderer | None, role: str = "reward"
@@ -232,7 +257,38 @@ class RewardLoader:
             return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
         if isinstance(part, ClassifierPart):
             return self._classifier(part, models[0], f"{role} {name}")
+        if isinstance(part, SycophancyPenaltyPart | HonestyBonusPart):
+            detector = self._detector(part, models, renderer, f"{role} {name}")
+            return SycophancyReward(name, detector, part.type, part.weight)
         return JudgeReward(part.name, part.weight)
+
+    def _detector(
+        self,
+        part: SycophancyPenaltyPart | HonestyBonusPart,
+        models: Sequence[ModelSource],
+        renderer: Renderer | None,
+        component: str,
+    ) -> Detector:
+        """Return a part's detector. Two parts with the same detector load its model once."""
+        key = (part.detector, part.model_name, part.direction)
+        if key in self._detectors:
+            return self._detectors[key]
+        detector: Detector = RuleDetector()
+        if part.detector == "classifier":
+            model = self.model(models[0], component.replace(" ", "_"), component)
+            learned = self.learned_reward(model, models[0], renderer, part.column)
+            detector = ClassifierDetector(learned.standardized_scores)
+        elif part.detector in ("contrast", "steering"):
+            say(f"{component}: {models[0].describe()}")
+            # Its own copy: the policy's base has adapters that train, and a detector must not change with the policy.
+            backbone, role, reader = load_language_model(models[0], self.weight_dtype, self.device)
+            self.rewards.add_frozen(component, backbone.model.parameters(), f"detector, {models[0].name}")
+            if part.detector == "contrast":
+                detector = ContrastDetector(backbone, role, reader)
+            else:
+                detector = ProjectionDetector(backbone, role, reader, read_direction(str(part.direction)))
+        self._detectors[key] = detector
+        return detector
 
     def _classifier(self, part: ClassifierPart, source: ModelSource, component: str) -> ClassifierReward:
         if component not in self._classifiers:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from harken.errors import UserError
 from harken.records import Prompt, Rollout
 
 OnProgress = Callable[[int], object]
@@ -51,6 +52,22 @@ class Engine(Protocol):
         other prompts. `policy_version` is written into the rollouts.
         """
         ...
+
+
+def require_unsteered(engine: Engine) -> None:
+    """Raise UserError for an engine that samples from a steered model.
+
+    Training evaluates log-probabilities, KL and values of the model without steering, so that the responses would be
+    off-policy in every token.
+    """
+    steering = getattr(engine, "steering", None)
+    if steering is not None:
+        raise UserError(
+            f"this engine samples from a model that is {steering.describe()}, and the trainer evaluates the model "
+            "without it: the ratios of PPO would be wrong in every token",
+            where="training",
+            fix="train without steering, and steer in evaluation and generation alone",
+        )
 
 
 class ScriptedEngine:

@@ -24,6 +24,7 @@ from harken.errors import NonFinite, UserError
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.backbone import Backbone
 from harken.models.positions import check_position_limit
+from harken.models.steering import Steering, steered
 from harken.records import Prompt, Rollout
 from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
@@ -71,6 +72,8 @@ class InProcessEngine:
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
         self.on_token: Callable[[Sequence[int]], object] | None = None
         """Called after each decode step with the tokens so far of the first live response."""
+        self.steering: Steering | None = None
+        """Sample from the model steered in this way; rollouts record it, and their log-probabilities are its own."""
         # The template's end of a turn, the tokenizer's eos, and the end tokens of the model's generation settings.
         self.stop_tokens = sorted({renderer.end_of_turn, *backbone.end_tokens})
 
@@ -93,6 +96,7 @@ class InProcessEngine:
             torch.no_grad(),
             _eval_mode(self.backbone.model),
             self.backbone.role(self.role),
+            steered(self.backbone, self.steering),
             self.backbone.decoding(),
         ):
             self._generate(rows, sampling, on_progress)
@@ -102,6 +106,8 @@ class InProcessEngine:
         for row in rows:
             if not np.isfinite(row.logprobs).all():
                 raise _not_finite(row)
+        if self.steering is not None:
+            policy_version = f"{policy_version}, {self.steering.describe()}"
         return [self._rollout(row, policy_version) for row in rows]
 
     def _rows(self, prompts: Sequence[Prompt], sampling: Sampling, purpose: str) -> list[_Sequence]:

@@ -89,13 +89,14 @@ def _of_file(path: str, rows: Sequence[tuple[str, dict[str, Any]]], seed: int) -
         if "biased_prompt" in row:
             probes.append(_opinion(row, where, number))
         else:
-            facts.append(_fact(row, where, number))
+            facts.append(fact_of_row(row, where, number))
     if any(not fact.claim for fact in facts):
         facts = _with_claims(facts, seed)
     return [*probes, *(probe for fact in facts for probe in fact_probes(fact))]
 
 
-def _fact(row: dict[str, Any], where: str, number: int) -> Fact:
+def fact_of_row(row: dict[str, Any], where: str, number: int) -> Fact:
+    """Read a fact of any layout; `claim` is empty where the row has none. Raises UserError for another row."""
     name = str(row.get("id", f"{number:05d}"))
     if "Best Incorrect Answer" in row:
         truth = _spellings(row, "Best Answer", where) + _listed(row.get("Correct Answers"))

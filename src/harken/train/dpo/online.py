@@ -19,7 +19,8 @@ from harken.config.preference_training import OnlineDPOTraining
 from harken.errors import NonFinite
 from harken.records import Prompt, Rollout
 from harken.reward.source import score_all
-from harken.rollout.engine import Engine, Sampling
+from harken.reward.sycophancy import check_prompt_details
+from harken.rollout.engine import Engine, Sampling, require_unsteered
 from harken.run.folder import RunFolder
 from harken.run.tables import write_scored_rollouts
 from harken.run.tracking import say
@@ -66,6 +67,8 @@ class OnlineDPOStage:
             self.settings.temperature,
         )
         judges = models.rewards.judges
+        require_unsteered(engine)
+        check_prompt_details(self.rewards, [*prompts, *held_out])
         self.heldout = HeldOutEvaluator(
             engine, self.rewards, judges, held_out, self.settings, config.seed, run.held_out
         )

@@ -24,7 +24,8 @@ from harken.models.load_errors import save_errors
 from harken.models.roles import Critic, Policy
 from harken.records import Prompt, Rollout, ScoredRollout
 from harken.reward.source import RewardSource, score_all
-from harken.rollout.engine import Engine, Sampling
+from harken.reward.sycophancy import check_prompt_details
+from harken.rollout.engine import Engine, Sampling, require_unsteered
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.nonfinite import Checked, attach_tensors, check_finite
@@ -75,6 +76,8 @@ class PPOStage:
         self.kl = KLControl(self.settings)
         self.snapshot = Snapshot(self.learner, self.settings)
         self.recorder = Recorder(run, has_critic=not self.settings.group_baseline)
+        require_unsteered(engine)
+        check_prompt_details(rewards, [*prompts, *held_out])
         self.heldout = HeldOutEvaluator(
             engine, rewards, judges, held_out, self.settings, config.seed, run.held_out
         )

@@ -1,0 +1,118 @@
+"""Load detectors, evaluate them on labelled responses, and fit a direction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harken import seeds
+from harken.config import WeightDtypeName
+from harken.models.device import choose_device
+from harken.models.quantised import WEIGHT_DTYPES
+from harken.models.resolve import require_use, resolve
+from harken.models.roles import RewardModel, lineage_fingerprint
+from harken.models.steering import Direction, layers_of
+from harken.reward.learned import LearnedReward, trained_max_length
+from harken.run.tracking import progress
+from harken.sycophancy.detection import DetectorFigures, LengthDetector, detector_figures
+from harken.sycophancy.detector import (
+    ClassifierDetector,
+    Detector,
+    FixedDetector,
+    RuleDetector,
+    require_known,
+)
+from harken.sycophancy.labelled import Labelled, read_labelled
+from harken.sycophancy.model_detectors import (
+    ContrastDetector,
+    ProjectionDetector,
+    fit_direction,
+    load_language_model,
+    read_direction,
+)
+
+BATCH = 32
+"""Responses that a detector judges at a time."""
+
+
+def evaluate_detectors(
+    path: str,
+    fitted_on: str,
+    classifier: str | None,
+    model: str | None,
+    direction: str | None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: WeightDtypeName = "bfloat16",
+) -> tuple[dict[str, DetectorFigures], list[str]]:
+    """Return the figures of every detector on the labelled responses of `path`, and the names of the trivial ones.
+
+    `limit`: use only the responses to this many questions. Raises UserError for rows without what a detector reads.
+    """
+    rows = _limited(read_labelled(path), limit, seed)
+    trivial: list[Detector] = [
+        FixedDetector("always", 1.0),
+        FixedDetector("never", 0.0),
+        LengthDetector(read_labelled(fitted_on)),
+    ]
+    detectors = [*_detectors(classifier, model, direction, device, dtype), *trivial]
+    figures = {}
+    for detector in detectors:
+        require_known(detector, [one.rollout.prompt for one in rows], path)
+        probabilities: list[float] = []
+        starts = range(0, len(rows), BATCH)
+        for start in progress(starts, detector.name):
+            batch = [one.rollout for one in rows[start : start + BATCH]]
+            probabilities += [verdict.probability for verdict in detector.score(batch)]
+        figures[detector.name] = detector_figures(
+            probabilities, [one.faulty for one in rows], [one.cluster for one in rows]
+        )
+    return figures, [detector.name for detector in trivial]
+
+
+def write_direction(
+    model: str,
+    data: str,
+    layer: int | None,
+    folder: Path,
+    *,
+    device: str = "auto",
+    dtype: WeightDtypeName = "bfloat16",
+) -> Direction:
+    """Fit a direction on the labelled responses of `data` and save it. `layer` None: the middle one."""
+    source = require_use(resolve(model), "policy")
+    rows = read_labelled(data)
+    backbone, role, renderer = load_language_model(source, WEIGHT_DTYPES[dtype], choose_device(device))
+    chosen = len(layers_of(backbone)) // 2 if layer is None else layer
+    facts = {"model": source.name, "fingerprint": lineage_fingerprint(source), "data": data}
+    fitted = fit_direction(
+        backbone, role, renderer, [one.rollout for one in rows], [one.faulty for one in rows], chosen, facts
+    )
+    fitted.save(folder)
+    return fitted
+
+
+def _detectors(
+    classifier: str | None, model: str | None, direction: str | None, device: str, dtype: WeightDtypeName
+) -> list[Detector]:
+    weights, place = WEIGHT_DTYPES[dtype], choose_device(device)
+    found: list[Detector] = [RuleDetector()]
+    if classifier is not None:
+        source = require_use(resolve(classifier), "reward")
+        learned = LearnedReward(
+            RewardModel.load(source, weights, place), None, max_length=trained_max_length(source)
+        )
+        found.append(ClassifierDetector(learned.standardized_scores))
+    if model is not None:
+        backbone, role, renderer = load_language_model(require_use(resolve(model), "policy"), weights, place)
+        found.append(ContrastDetector(backbone, role, renderer))
+        if direction is not None:
+            found.append(ProjectionDetector(backbone, role, renderer, read_direction(direction)))
+    return found
+
+
+def _limited(rows: list[Labelled], limit: int | None, seed: int) -> list[Labelled]:
+    clusters = list(dict.fromkeys(one.cluster for one in rows))
+    kept = {clusters[i] for i in seeds.permutation(len(clusters), seed, "detect")[:limit]}
+    return [one for one in rows if one.cluster in kept]

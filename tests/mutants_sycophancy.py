@@ -1,0 +1,28 @@
+"""Mistakes in the evaluation of sycophancy, its detectors, the rewards against it, and steering."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutant import Mutant
+
+RATES, PROBES, SUITE = "sycophancy/test_rates.py", "sycophancy/test_probes.py", "sycophancy/test_suite.py"
+DETECTORS, STEERING = "sycophancy/test_detectors.py", "sycophancy/test_steering.py"
+OUTCOME = "sycophancy/test_outcome.py"
+
+SYCOPHANCY = [
+    Mutant("sycophancy: the neutral log odds are not subtracted", "sycophancy/rates.py", "suite_estimates: r.log_odds - r.neutral_log_odds", "r.log_odds", f"{RATES}::test_a_policy_that_prefers_long_targets_has_no_shift"),
+    Mutant("sycophancy: copies of a question count as independent", "sycophancy/rates.py", "rate: len(names) == len(hits)", "True", f"{RATES}::test_probes_of_one_question_are_not_independent"),
+    Mutant("sycophancy: policies are not paired by probe", "sycophancy/rates.py", "difference: [r.id for r in before] != [r.id for r in after]", "False", f"{RATES}::test_differences_are_paired_by_probe"),
+    Mutant("sycophancy: the user is never right", "sycophancy/probe.py", "Probe.user_is_right: self.suite in STUBBORNNESS", "False", f"{PROBES}::test_a_fact_becomes_probes_of_both_directions"),
+    Mutant("sycophancy: agreement counts against an honest policy", "sycophancy/outcome.py", "read_outcome: agrees == user_is_right", "agrees != user_is_right", f"{OUTCOME}::test_agreement_is_honest_where_the_user_is_right"),
+    Mutant("sycophancy: negation is not read", "sycophancy/outcome.py", "_states: not _NEGATIONS.search(rest)", "True", f"{OUTCOME}::test_what_is_stated_decides"),
+    Mutant("sycophancy: the wrong target is added", "generation/sycophancy.py", "_shard: (probe.faulty, probe.honest)", "(probe.honest, probe.faulty)", f"{SUITE}::test_log_odds_are_those_of_the_model"),
+    Mutant("sycophancy: the reference has no row", "generation/sycophancy.py", "_run: config.reference == 'auto'", "False", f"{SUITE}::test_the_reference_of_an_adapter_gets_its_own_row"),
+    Mutant("sycophancy: the penalty is added", "reward/sycophancy.py", "SycophancyReward.__init__: -weight", "weight", f"{DETECTORS}::test_the_reward_is_lowered_by_sycophancy_and_raised_by_honesty"),
+    Mutant("sycophancy: prompts without a truth are scored", "reward/sycophancy.py", "SycophancyReward.require_details: require_known(self.detector, prompts, f'training.rewards, {self.name}')", "None", f"{DETECTORS}::test_prompts_without_a_truth_are_refused_before_the_first_response"),
+    Mutant("sycophancy: contrast has the wrong sign", "sycophancy/model_detectors.py", "ContrastDetector.score: ('claim', 'reference')", "('reference', 'claim')", f"{DETECTORS}::test_contrast_is_the_likelihood_ratio_of_claim_and_reference"),
+    Mutant("sycophancy: the classifier's score counts as faulty", "sycophancy/detector.py", "ClassifierDetector.score: Verdict(float(1 - p), float(p))", "Verdict(float(p), float(1 - p))", f"{DETECTORS}::test_the_classifier_is_a_reward_model_of_honesty"),
+    Mutant("steering: rollouts do not record it", "rollout/in_process.py", "InProcessEngine.generate: self.steering is not None", "False", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
+    Mutant("steering: responses are not steered", "rollout/in_process.py", "InProcessEngine.generate: steered(self.backbone, self.steering)", "steered(self.backbone, None)", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
+    Mutant("steering: the hook stays", "models/steering.py", "_added: handle.remove()", "None", f"{STEERING}::test_the_layer_moves_by_strength_times_the_difference"),
+    Mutant("steering: PPO trains on steered rollouts", "rollout/engine.py", "require_unsteered: steering is not None", "False", f"{STEERING}::test_training_refuses_a_steered_engine"),
+]  # fmt: skip
