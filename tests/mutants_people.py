@@ -82,4 +82,9 @@ TOOL_PACKS = [
     Mutant("packs: the same export is another vote", "review/page.py", "_revision: standing is not None", "False", f"{PACKS}::test_an_export_becomes_votes_once"),
 ]  # fmt: skip
 
-PEOPLE = [*STATISTICS, *AGREEMENT, *AGGREGATION, *CRITERIA, *TOOL_PACKS]
+CEILING = [
+    Mutant("card: by rater is by label", "card/ceiling.py", "_by_rater: 0.5 + float(np.sign(mine)) / 2", "pair.label", "card/test_sections.py::test_accuracy_by_rater_is_of_that_raters_own_votes"),
+    Mutant("card: a rater is among the others", "card/ceiling.py", "_by_rater: np.sign(pair.raters).sum() - np.sign(mine)", "np.sign(pair.raters).sum()", "card/test_sections.py::test_accuracy_by_rater_is_of_that_raters_own_votes"),
+]  # fmt: skip
+
+PEOPLE = [*STATISTICS, *AGREEMENT, *AGGREGATION, *CRITERIA, *TOOL_PACKS, *CEILING]

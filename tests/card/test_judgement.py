@@ -151,6 +151,7 @@ def calibration(p_value: float, temperature: float | None) -> dict[str, Any]:
 CEILING = {
     "rows": 50, "alpha": 0.5, "model": accuracy(0.9, 0.95),
     "raters": {"rows": 50, "cases": 150, "agreement": 0.8, "low": 0.75, "high": 0.85},
+    "by_rater": [{"rater": "anna", "votes": 1234, "model": accuracy(0.6, 0.7), "others": None}],
 }  # fmt: skip
 EQUAL = {"longer_wins": accuracy(0.6, 0.7) | {"difference": {"mean": 0.02, "low": -0.02, "high": 0.06}}}
 
@@ -229,4 +230,5 @@ def test_the_page_and_the_terminal_name_everything():
         "Learning",
     ):
         assert f"## {title}" in page
+    assert "| anna | 1,234 | 65.0 % [60.0, 70.0] | – |" in page
     assert "| filler" in page and "None" not in page and "nan" not in page

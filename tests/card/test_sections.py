@@ -26,7 +26,7 @@ from harken.card.scored import ScoredPairs, score
 from harken.card.spread import margin_section, spread_section
 from harken.card.stability import repeatability_section
 from harken.maths.statistics.overoptimisation import selection_weights
-from harken.records import Message, Preference, Prompt, TokenPair
+from harken.records import Message, Preference, Prompt, TokenPair, Voter
 
 
 def pair(prompt: str, chosen: str = "aa", rejected: str = "b", **keys: object) -> Preference:
@@ -165,7 +165,36 @@ def test_the_ceiling_is_of_rows_with_several_raters():
     found = ceiling_section(scored(rows))
     assert found is not None and found["rows"] == 11
     assert found["raters"]["agreement"] == 1.0 and found["model"]["share"] == 1.0
+    assert found["by_rater"] == []
     assert ceiling_section(scored(rows[:9])) is None
+
+
+def test_accuracy_by_rater_is_of_that_raters_own_votes():
+    """The model agrees with anna on all pairs; ben votes against the others, and so the model, on four of twelve."""
+    voters = (Voter("anna"), Voter("ben"), Voter("chris"))
+    rows = [
+        (
+            pair(f"p{i}", raters=(1.0, -1.0 if i < 4 else 2.0, 0.0 if i == 11 else 1.0), voters=voters),
+            1.0,
+            0.0,
+        )
+        for i in range(12)
+    ]
+    found = ceiling_section(scored(rows))
+    assert found is not None
+    by_rater = {one["rater"]: one for one in found["by_rater"]}
+    assert [by_rater[name]["model"]["share"] for name in ("anna", "ben", "chris")] == [
+        1.0,
+        pytest.approx(8 / 12),
+        1.0,
+    ]
+    assert by_rater["chris"]["model"]["pairs"] == 11 and by_rater["chris"]["votes"] == 12
+    assert (by_rater["ben"]["others"]["share"], by_rater["ben"]["others"]["rows"]) == (
+        pytest.approx(8 / 12),
+        12,
+    )
+    assert by_rater["anna"]["others"]["rows"] == 8 and by_rater["anna"]["others"]["share"] == 1.0
+    assert by_rater["ben"]["model"]["low"] < 8 / 12 < by_rater["ben"]["model"]["high"]
 
 
 # -- edits and prompts -------------------------------------------------------------------------------

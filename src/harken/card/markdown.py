@@ -215,9 +215,16 @@ def _ceiling(found: Measured | None) -> str:
         f"{raters['cases']:,} cases on {raters['rows']:,} rows; Krippendorff's alpha (ordinal) "
         + ("is not defined" if alpha is None else f"{alpha:.3f}")
     )
-    return text + (
-        f". The model's accuracy on these rows: {percent(found['model'])}." if found["model"] else "."
-    )
+    text += f". The model's accuracy on these rows: {percent(found['model'])}." if found["model"] else "."
+    rows = [
+        [one["rater"], f"{one['votes']:,}"]
+        + [percent(one[name]) if one[name] else "–" for name in ("model", "others")]
+        for one in found.get("by_rater", ())
+    ]
+    if not rows:
+        return text
+    titles = ["rater", "votes", "model agrees with the rater", "rater agrees with most others"]
+    return f"{text}\n\n{_table(titles, rows)}"
 
 
 def _prompt(found: Measured | None) -> str:
