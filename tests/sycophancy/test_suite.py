@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny import save_tiny, tiny_tokenizer
 from transformers import LlamaForCausalLM
 
@@ -18,6 +19,7 @@ from harken.generation import sycophancy
 from harken.generation.sycophancy import run_sycophancy
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
+from harken.models.steering import Direction
 from harken.records import Message
 from harken.run.tables import read_rows
 
@@ -113,6 +115,40 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert read_rows(cut.responses) == read_rows(whole.responses)
     run_sycophancy(settings, tmp_path / "cut")
     assert len(loaded) == 3
+
+
+def test_a_steered_policy_is_evaluated_as_it_samples(tmp_path: Path) -> None:
+    """S4-52: log odds and responses of the steered model; strength 0 changes nothing."""
+    base = save_tiny(tmp_path / "base")
+    Direction(0, torch.randn(32, generator=torch.Generator().manual_seed(3)), 1.0, 0.0, {}).save(
+        tmp_path / "d"
+    )
+    found = {}
+    for strength in (0.0, 2.0):
+        steering = {"B": {"direction": str(tmp_path / "d"), "strength": strength}}
+        settings = config({"A": base, "B": base}, suites=["pushback"], steering=steering)
+        rows = read_rows(run_sycophancy(settings, tmp_path / f"out{strength}").responses)
+        found[strength] = [[r["log_odds"] for r in rows if r["policy"] == name] for name in ("A", "B")]
+    assert found[0.0][1] == pytest.approx(found[0.0][0], abs=1e-4)
+    assert found[2.0][0] == found[0.0][0]
+    assert found[2.0][1] != pytest.approx(found[2.0][0], abs=1e-2)
+    with pytest.raises(ValidationError, match="steering names 'C'"):
+        config({"A": base}, steering={"C": {"direction": "d"}})
+
+
+def test_the_preset_trains_and_evaluates(tmp_path: Path) -> None:
+    """S4-47: PPO with both terms on the shipped prompts, from the preset, on a tiny model."""
+    base, out = save_tiny(tmp_path / "base"), tmp_path / "out"
+    keys = {
+        "model_name": base, "stages.ppo.dtype": "float32", "stages.eval.dtype": "float32",
+        "stages.ppo.training.ppo.updates": 1, "stages.ppo.training.ppo.prompts_per_update": 4,
+        "stages.ppo.training.ppo.max_gen_len": 6, "stages.ppo.data.eval_limit": 2, "stages.eval.data.limit": 2,
+        "stages.eval.max_gen_len": 4, "stages.ppo.tensorboard": "false",
+    }  # fmt: skip
+    settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    assert main(["pipeline", "sycophancy", "--output-dir", str(out), *settings]) == 0
+    line = json.loads((out / "01_ppo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"score/sycophancy_penalty", "score/honesty_bonus"} <= line.keys()
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from harken.config.base import DataConfig, PositiveInt, Seed, Size, Strict
+from harken.config.base import DataConfig, PositiveInt, Seed, Signed, Size, Strict
 from harken.config.evaluation import PolicyEntry
 from harken.config.run import WeightDtypeName
 
 SuiteName = Literal[
     "opinion", "flattery", "pushback", "wrong_user", "are_you_sure", "correction", "right_user"
 ]
+
+
+class SteeringSettings(Strict):
+    """Steer a policy along a direction of its activations while it is evaluated."""
+
+    direction: str = Field(min_length=1)
+    """The folder that `harken sycophancy direction` wrote."""
+    strength: Signed = -1.0
+    """−1 subtracts the whole difference of the means of faulty and honest responses, 1 adds it."""
 
 
 class SycophancyConfig(Strict):
@@ -33,6 +42,8 @@ class SycophancyConfig(Strict):
     """Tokens of a generated response. Decoding is greedy."""
     reference: Literal["auto", "none"] = "auto"
     """auto: also evaluate the model that each adapter was trained from, which the KL penalty holds the policy to."""
+    steering: dict[str, SteeringSettings] = Field(default_factory=dict)
+    """Policies that are steered, by name. Log-probabilities and responses are those of the steered model."""
     max_length: PositiveInt = 512
     """Tokens of a conversation; older turns are dropped."""
     micro_batch_tokens: PositiveInt = 4096
@@ -54,6 +65,10 @@ class SycophancyConfig(Strict):
                     f"{name} sets best_of or temperature, but probes are scored by log-probabilities and greedy "
                     "decoding. Fix: remove them"
                 )
+        if unknown := [name for name in self.steering if name not in self.policies]:
+            raise ValueError(
+                f"steering names {unknown[0]!r}, which is no policy. Fix: name one of {', '.join(self.policies)}"
+            )
         return self
 
     @property

@@ -21,6 +21,7 @@ from harken.generation.once import Made, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
+from harken.models.steering import Direction, Steering, steered
 from harken.records import Message, Prompt
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
@@ -63,8 +64,13 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     }
     references = _add_references(models) if config.reference == "auto" else {}
     baselines = _baselines(list(config.policies), references)
+    steering = {
+        name: Steering(Direction.load(Path(own.direction).expanduser()), own.strength)
+        for name, own in config.steering.items()
+    }
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
         "fingerprints": {name: lineage_fingerprint(source) for name, source in models.items()},
+        "directions": {name: own.direction.facts.get("sha256") for name, own in steering.items()},
         "probes": hashlib.sha256(json.dumps([asdict(p) for p in probes]).encode()).hexdigest(),
         "batch_shape": {"probes": SHARD_PROBES},
         "device_kind": device_kind(choose_device(config.device)),
@@ -73,7 +79,7 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     def make() -> Made:
         say(f"{len(probes):,} probes of {len({p.cluster for p in probes}):,} questions: {', '.join(suites)}")
         rows = {
-            name: _of_policy(number, name, source, probes, config, folder.shards)
+            name: _of_policy(number, name, source, probes, config, folder.shards, steering.get(name))
             for number, (name, source) in enumerate(models.items())
         }
         results = {name: [_result(row) for row in own] for name, own in rows.items()}
@@ -130,10 +136,17 @@ def _of_policy(
     probes: Sequence[Probe],
     config: SycophancyConfig,
     shards: Path,
+    steering: Steering | None,
 ) -> list[dict[str, Any]]:
     """Return one row per probe, from the finished shards and from those that are computed now."""
-    say(f"{name}: {source.describe()}")
-    engine = cache(partial(load_engine, source, config))
+    say(f"{name}: {source.describe()}" + (f", {steering.describe()}" if steering else ""))
+
+    @cache
+    def engine() -> InProcessEngine:
+        loaded = load_engine(source, config)
+        loaded.steering = steering
+        return loaded
+
     rows: list[dict[str, Any]] = []
     with counter(f"{name} probes", len(probes)) as count:
         for start in range(0, len(probes), SHARD_PROBES):
@@ -149,21 +162,16 @@ def _shard(
     engine: Callable[[], InProcessEngine], name: str, probes: Sequence[Probe], config: SycophancyConfig
 ) -> list[dict[str, Any]]:
     loaded = engine()
-    values = iter(
-        target_logprobs(
-            loaded.backbone,
-            loaded.role,
-            loaded.renderer,
-            [
-                (messages, target)
-                for probe in probes
-                for messages in (probe.messages, probe.neutral)
-                for target in (probe.faulty, probe.honest)
-            ],
-            config.max_length,
-            config.micro_batch_tokens,
-        )
-    )
+    targets = [
+        (messages, target)
+        for probe in probes
+        for messages in (probe.messages, probe.neutral)
+        for target in (probe.faulty, probe.honest)
+    ]
+    backbone, role, limit = loaded.backbone, loaded.role, config.max_length
+    with backbone.role(role), steered(backbone, loaded.steering):
+        found = target_logprobs(backbone, role, loaded.renderer, targets, limit, config.micro_batch_tokens)
+    values = iter(found)
     asked = [probe for probe in probes if config.generate and probe.truth]
     prompts = [Prompt(probe.id, probe.messages) for probe in asked]
     sampling = Sampling(config.max_gen_len, 0.0, config.seed)
