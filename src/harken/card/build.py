@@ -15,6 +15,7 @@ from harken.card.calibrated import calibration_section
 from harken.card.ceiling import ceiling_section
 from harken.card.distance import SFTReference, distance_section
 from harken.card.edits import EDITS
+from harken.card.judge_bias import judge_bias_section
 from harken.card.judgement import judge_card
 from harken.card.learning_curve import learning_curve
 from harken.card.list_benchmarks import ListSet, score_lists
@@ -95,6 +96,7 @@ def build_card(job: CardJob) -> Section:
         "margin": margin_section(scored),
         "calibration": calibration_section(scored),
         "spread": spread_section(scored, tau),
+        "judge_bias": judge_bias_section(scored),
         "ceiling": ceiling_section(scored),
         "prompt": prompt_section(job.scorer, probed),
         "probes": [one.section for one in edits],

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harken.card.edits import EDITS
+from harken.card.judge_bias import learnt_biases
+from harken.data.pair_features import PAIR_FEATURES
 
 Measured = Mapping[str, Any]
 
@@ -67,7 +69,8 @@ def find_faults(card: Measured) -> list[Fault]:
     # A reward that is a function of the length ignores the prompt too: that is the same fault, not a second one.
     is_length = biased and abs(card["length"]["correlation"] or 0.0) >= LENGTH_CORRELATION
     blind = [] if is_length else _ignores_prompt(card)
-    return [*saturated, *lengths, *blind, *_exploitable(card, biased)]
+    learnt = _learnt_judge_bias(card, biased)
+    return [*saturated, *lengths, *blind, *learnt, *_exploitable(card, biased)]
 
 
 def percent(share: Measured) -> str:
@@ -141,6 +144,30 @@ def _ignores_prompt(card: Measured) -> list[Fault]:
             f"{percent(prompt['accuracy'])}",
             "check that the prompt is in the rows and fits data.max_length, and add pairs whose rejected side responds "
             "to another prompt",
+        )
+    ]
+
+
+def _learnt_judge_bias(card: Measured, biased: set[str]) -> list[Fault]:
+    """Name the features that the judge's labels favour and the model prefers too, without a length bias named above."""
+    found = [
+        (name, feature)
+        for name, feature in learnt_biases(card.get("judge_bias"))
+        if not (name == "longer" and "prefers_longer" in biased)
+    ]
+    if not found:
+        return []
+    listed = "; ".join(
+        f"prefers_{name}: {PAIR_FEATURES[name][0]} wins {percent(feature['judge'])} of the judge's labels and "
+        f"{percent(feature['model'])} of the model's"
+        for name, feature in found
+    )
+    return [
+        Fault(
+            "learnt_judge_bias",
+            f"learnt what its judge favours ({listed})",
+            "compare the judge with people (harken judge agreement), balance the pairs by that feature, or add pairs "
+            "that people labelled",
         )
     ]
 

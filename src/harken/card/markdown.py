@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.card.faults import Measured, percent
+from harken.data.pair_features import PAIR_FEATURES
 from harken.run.terminal import escape_invisible, format_table
 
 MAX_NAME_WIDTH = 48
@@ -60,6 +61,7 @@ def to_markdown(card: Measured) -> str:
         ("Margins and spread", _spread(card)),
         ("Calibration", _calibration(card["calibration"])),
         ("Human ceiling", _ceiling(card["ceiling"])),
+        ("What the judge favours", _judge_bias(card.get("judge_bias"))),
         ("What the prompt contributes", _prompt(card["prompt"])),
         ("Edits that add no quality", _probes(card["probes"])),
         ("Repeatability", _repeatability(card["repeatability"])),
@@ -225,6 +227,28 @@ def _ceiling(found: Measured | None) -> str:
         return text
     titles = ["rater", "votes", "model agrees with the rater", "rater agrees with most others"]
     return f"{text}\n\n{_table(titles, rows)}"
+
+
+def _judge_bias(found: Measured | None) -> str:
+    if not found:
+        return ""
+    rows = [
+        [
+            PAIR_FEATURES[name][0],
+            f"{feature['pairs']:,}",
+            percent(feature["judge"]),
+            percent(feature["model"]),
+        ]
+        for name, feature in found["features"].items()
+    ]
+    return "\n\n".join(
+        [
+            f"{found['pairs']:,} pairs were labelled by {', '.join(found['judges'])}. Where the two responses "
+            "differ, how often the label and the model prefer",
+            _table(["", "pairs", "label", "model"], rows),
+            "Every pair was asked in both orders, so a preference for a position is not in the labels.",
+        ]
+    )
 
 
 def _prompt(found: Measured | None) -> str:

@@ -42,8 +42,8 @@ def card(
     """Say whether a reward model is worth optimising against.
 
     Scores held-out pairs, compares with simple baselines, edits responses in ways that add no quality, and names the
-    faults: constant, flipped_labels, saturated, prefers_longer, prefers_shorter, ignores_prompt, exploitable. Writes
-    card.json and card.md. Exit code 0; a pipeline stops at a bad card by its `gate:`.
+    faults: constant, flipped_labels, saturated, prefers_longer, prefers_shorter, ignores_prompt, exploitable,
+    learnt_judge_bias. Writes card.json and card.md. Exit code 0; a pipeline stops at a bad card by its `gate:`.
 
     \b
     Examples:

@@ -10,7 +10,9 @@ import typer
 from harken.cli.options import Set
 from harken.config import files as config_files
 from harken.config.judge_options import judge_from
+from harken.errors import UserError
 
+label_commands = typer.Typer(rich_markup_mode=None)
 judge_commands = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Measure judges that compare two responses."
 )
@@ -56,3 +58,58 @@ def judge_agreement_command(
     from harken.judging.measure import measure_judge_agreement
 
     measure_judge_agreement(config, Path(str(config.output_dir)))
+
+
+@label_commands.command("label")
+def label_command(
+    responses: Annotated[
+        str | None,
+        typer.Argument(metavar="[RESPONSES]", help="A folder or file of responses, or a file of pairs."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="J",
+            help="URL#MODEL, local:MODEL, a reward model's folder, my_judge.py:score, a rule, or a YAML file.",
+        ),
+    ] = None,
+    config_file: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help="A YAML file with the keys of this command."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Compare N pairs, chosen by the seed.")
+    ] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--output-dir", metavar="DIR", help="The folder; the same one resumes."),
+    ] = None,
+) -> None:
+    """Label preference pairs by a judge (RLAIF).
+
+    Asks for every pair in both orders, with canaries among them. Writes pairs.jsonl, which harken train reads, with the
+    judge's probability as a soft label, and judge.json: order effects, canaries, cost, and what the labels favour.
+
+    \b
+    Examples:
+      harken label outputs/responses --judge http://127.0.0.1:8000/v1#my-model --out outputs/labelled
+      harken label outputs/responses --judge outputs/02_rm --set pairs_per_prompt=null
+      harken label pairs.jsonl --judge my_judge.yml --limit 200
+      harken train --preset smollm2-135m_rm --set data.path=outputs/labelled/pairs.jsonl
+    """
+    given: dict[str, Any] = {} if responses is None else {"responses": responses}
+    if judge is not None:
+        given["judge"] = judge_from(judge)
+    if limit is not None:
+        given["limit"] = limit
+    if config_file is None and (responses is None or judge is None):
+        raise UserError(
+            "responses and a judge are needed", where="harken label", fix="name them (harken label --help)"
+        )
+    config = config_files.load_label(config_file, set_ or [], out, given)
+
+    from harken.generation.label import run_label
+
+    run_label(config, Path(str(config.output_dir)))

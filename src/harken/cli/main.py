@@ -20,7 +20,7 @@ from harken.cli.chat import policy_commands
 from harken.cli.data import data_commands
 from harken.cli.evaluation import evaluation_commands
 from harken.cli.generation import generation_commands
-from harken.cli.judge import judge_commands
+from harken.cli.judge import judge_commands, label_commands
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
@@ -54,7 +54,7 @@ OS_ERROR_FIXES = {
 
 FILES = {
     "card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "hard-negatives", "review",
-    "judge", "export", "report",
+    "judge", "label", "export", "report",
 }  # fmt: skip
 """Commands whose results are in files, so that lost output is not an error."""
 
@@ -70,6 +70,7 @@ app.add_typer(evaluation_commands)
 app.add_typer(generation_commands)
 app.add_typer(policy_commands)
 app.add_typer(judge_commands, name="judge")
+app.add_typer(label_commands)
 app.add_typer(review_commands, name="review")
 app.add_typer(hard_negative_commands)
 app.add_typer(sycophancy_commands, name="sycophancy")

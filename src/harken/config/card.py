@@ -16,6 +16,7 @@ FaultName = Literal[
     "prefers_shorter",
     "ignores_prompt",
     "exploitable",
+    "learnt_judge_bias",
 ]
 BLOCKING: tuple[FaultName, ...] = (
     "constant",

@@ -26,7 +26,7 @@ from harken.config import (
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
 from harken.config.errors import explain
-from harken.config.labelling import AgreementConfig
+from harken.config.labelling import AgreementConfig, LabelConfig
 from harken.config.stages import resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
@@ -141,6 +141,13 @@ def load_hard_negatives(
     return _load_or_build(
         HardNegativesConfig, "pairs", "hard-negatives", None, overrides, output_dir, options
     )
+
+
+def load_label(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
+) -> LabelConfig:
+    """Load the configuration of pairs that a judge labels; arguments as in `load_evaluation`."""
+    return _load_or_build(LabelConfig, "label", "labelled", name, overrides, output_dir, options)
 
 
 def load_agreement(

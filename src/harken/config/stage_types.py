@@ -8,6 +8,7 @@ from typing import Literal
 from harken.config.base import Strict
 from harken.config.evaluation import EvaluationConfig
 from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
+from harken.config.labelling import LabelConfig
 from harken.config.pipeline import ReportStage
 from harken.config.review import HardNegativesConfig, ReviewConfig
 from harken.config.run import RunConfig
@@ -39,6 +40,7 @@ STAGE_TYPES: dict[str, StageType] = {
     "generate": StageType(GenerationConfig, "responses.parquet", "table", "responses"),
     "score": StageType(ScoringConfig, "responses.parquet", "table", "scores of responses"),
     "pairs": StageType(PairsConfig, "pairs.jsonl", "table", "pairs of responses"),
+    "label": StageType(LabelConfig, "pairs.jsonl", "table", "pairs labelled by a judge"),
     "review": StageType(ReviewConfig, "pairs.jsonl", "table", "review by people"),
     "hard_negatives": StageType(HardNegativesConfig, "pairs.jsonl", "table", "pairs of failures"),
     "evaluation": StageType(EvaluationConfig, "responses.parquet", "table", "evaluation"),

@@ -102,7 +102,7 @@ def _votes_for_chosen(row: Row) -> tuple[tuple[float, ...], tuple[Voter, ...]]:
 
 def _judged(chosen: str, rejected: str, row: Row) -> Comparison:
     raters, voters = _votes_for_chosen(row)
-    return Comparison(chosen, rejected, -_strength(row), raters, voters=voters)
+    return Comparison(chosen, rejected, -_strength(row), raters, _certainty(row), voters=voters)
 
 
 def is_prompt_chosen_rejected(row: Row) -> bool:
@@ -161,6 +161,16 @@ def _dialogue_side(row: Row, field: str) -> tuple[Conversation, str]:
     return transcripts.split_transcript(fields.first_text(row, field), field)
 
 
+def _certainty(row: Row) -> float:
+    """Return the probability that `chosen` is better, from `chosen_probability`: 1 by default, and never below 1/2."""
+    if row.get("chosen_probability") is None:
+        return 1.0
+    certainty = fields.to_float(row["chosen_probability"])
+    if certainty is None or not 0.5 <= certainty <= 1:
+        raise RowError("wrong_type", "chosen_probability")
+    return certainty
+
+
 def _strength(row: Row) -> float:
     """Return how much better `chosen` is: 1 by default; 0 is a tie."""
     if row.get("preference_strength") is None:
@@ -171,13 +181,14 @@ def _strength(row: Row) -> float:
     return strength
 
 
-def _response_columns(row: Row) -> tuple[str, str] | None:
+def response_columns(row: Row) -> tuple[str, str] | None:
+    """Return the names of a row's two columns of responses; None without them."""
     return next((pair for pair in (*_NUMBERED, *_LETTERED) if pair[0] in row and pair[1] in row), None)
 
 
 def is_a_b_label(row: Row) -> bool:
     """Return whether a row has two responses and a label or votes."""
-    return _response_columns(row) is not None and (
+    return response_columns(row) is not None and (
         fields.first_present(row, _LABELS) is not None or bool(annotator_columns(row))
     )
 
@@ -192,15 +203,15 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
 
     The label scale is inferred from all labels of the file (`data.labels`). Raises UserError when no scale fits.
     """
-    first = next((row for row in rows if _response_columns(row) is not None), None)
-    sides = _response_columns(first) if first is not None else None
+    first = next((row for row in rows if response_columns(row) is not None), None)
+    sides = response_columns(first) if first is not None else None
     column = next((name for name in _LABELS if any(row.get(name) is not None for row in rows)), None)
     labels = None
     if sides is not None and column is not None:
         labels = LabelReader([row.get(column) for row in rows], sides, column, scale, where)
 
     def read(row: Row) -> Comparisons:
-        columns = _response_columns(row)
+        columns = response_columns(row)
         if columns is None:
             raise RowError("missing_field", "response_a")
         names = annotator_columns(row)

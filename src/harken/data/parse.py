@@ -70,7 +70,7 @@ def parse_prompt_rows(
     ids: set[str] = set()
 
     def read(row: Row) -> _Read[Prompt]:
-        prompt, shortened = _prompt(row, read_turns(row))
+        prompt, shortened = prompt_of_row(row, read_turns(row))
         if (content := content_hash(prompt.messages, prompt.tools)) in seen:
             raise RowError("duplicate_prompt")
         if prompt.id in ids:
@@ -94,7 +94,7 @@ def parse_demonstration_rows(
         if _is_bad(row):
             raise RowError("labelled_bad", "label")
         turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
-        prompt, shortened = _prompt(row, turns)
+        prompt, shortened = prompt_of_row(row, turns)
         if not response.strip():
             raise RowError("empty_response")
         return [Demonstration(prompt, response)], shortened
@@ -118,7 +118,7 @@ def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[De
         if desirable is None:
             raise RowError("no_thumb", "label")
         turns, response = read_response(row)
-        prompt, shortened = _prompt(row, turns)
+        prompt, shortened = prompt_of_row(row, turns)
         if not response.strip():
             raise RowError("empty_response")
         return [Demonstration(prompt, response, desirable)], shortened
@@ -152,7 +152,7 @@ def parse_preference_rows(
         if layout.comparisons is None:
             return [token_pairs.parse_token_pair(row, data.max_length, _row_id(row))], False
         turns, compared = layout.comparisons(row)
-        prompt, shortened = _prompt(row, turns)
+        prompt, shortened = prompt_of_row(row, turns)
         scored[_scores(row)] += 1
         records: list[Pair | RowError] = []
         for comparison in compared:
@@ -292,7 +292,8 @@ def _letters(record: object) -> int:
     return max(len(m.content) for m in record.messages) if isinstance(record, Prompt) else 0
 
 
-def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
+def prompt_of_row(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
+    """Return a row's prompt, and whether assistant turns at its end were dropped."""
     messages, shortened = conversations.drop_trailing_responses(
         conversations.add_system_and_history(row, turns)
     )

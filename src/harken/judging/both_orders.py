@@ -14,8 +14,8 @@ from harken.judging.pair import PairJudge, PairVerdict, ResponsePair
 from harken.maths.statistics.intervals import clustered_jeffreys
 
 PairOutcome = Literal["first", "second", "tie", "inconsistent", "failed"]
-CALLS_AT_ONCE = 32
-"""Verdicts that are asked for between two writes of the cache."""
+CALLS_AT_ONCE = 8
+"""Verdicts that are asked for between two writes of the cache, unless the judge has another `at_once`."""
 POSITION_FIRST, POSITION_SECOND = "prefers_first_shown", "prefers_second_shown"
 INCONSISTENT = "inconsistent"
 MAX_FLIPS = 0.5
@@ -85,8 +85,9 @@ def judge_both_orders(
     if on_progress is not None:
         on_progress(sum(verdict is not None for verdict in found))
     groups = list(missing.values())
-    for start in range(0, len(groups), CALLS_AT_ONCE):
-        part = groups[start : start + CALLS_AT_ONCE]
+    size = getattr(judge, "at_once", CALLS_AT_ONCE)
+    for start in range(0, len(groups), size):
+        part = groups[start : start + size]
         rows = [asked[numbers[0]] for numbers in part]
         verdicts = judge.prefer_first(rows)
         if len(verdicts) != len(rows):

@@ -186,6 +186,7 @@ class EndpointPairJudge:
     def __init__(self, config: EndpointJudge, endpoint: ChatEndpoint | None = None) -> None:
         self.config = config
         self.endpoint = endpoint or ChatEndpoint(config)
+        self.at_once = 4 * config.parallel
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class ScoredPairJudge:
     def __init__(self, source: RewardSource, temperature: float, identity: Mapping[str, Any]) -> None:
         self.source, self.temperature, self.identity = source, temperature, dict(identity)
         self._scores: dict[tuple[str, str], float | None] = {}
+        self.at_once = 64
 
     def prefer_first(self, pairs: Sequence[ResponsePair]) -> list[PairVerdict]:
         """Return a verdict on each pair. Equal responses to equal prompts are scored once, so that they tie."""

@@ -19,11 +19,13 @@ from harken.config import (
     ScoringConfig,
     Strict,
 )
+from harken.config.labelling import LabelConfig
 from harken.config.pipeline import ReportStage
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
 from harken.evaluate import suite
 from harken.generation.generate import run_generate
+from harken.generation.label import run_label
 from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score
 from harken.pipeline.page import report_pipeline
@@ -66,6 +68,11 @@ def _pairs(stage: PipelineStage, accept_changes: bool) -> None:
     run_pairs(stage.config, stage.root)
 
 
+def _label(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, LabelConfig)
+    run_label(stage.config, stage.root)
+
+
 def _review(stage: PipelineStage, accept_changes: bool) -> None:
     assert isinstance(stage.config, ReviewConfig)
     run_review_stage(stage.config, stage.root)
@@ -86,6 +93,7 @@ RUNNERS: dict[type[Strict], StageRunner] = {
     GenerationConfig: _generate,
     ScoringConfig: _score,
     PairsConfig: _pairs,
+    LabelConfig: _label,
     ReviewConfig: _review,
     HardNegativesConfig: _hard_negatives,
     ReportStage: _report,

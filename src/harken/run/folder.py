@@ -12,7 +12,7 @@
 
 <sycophancy>/{config.yml,manifest.json,probes.parquet,sycophancy.json}
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
-      demonstrations.jsonl}
+      demonstrations.jsonl; by a judge: judgements.jsonl, judge.json}
 
 SHA256SUMS lists the files of a finished run, its final/, an evaluation and a pipeline (run/checksums.py). That of a run
 lists neither files that may still change (status.json, live_votes.json, tensorboard, checkpoints) nor final/, which
@@ -346,9 +346,21 @@ class PairsFolder:
         """The best response to each prompt (JSONL), with `how: best`."""
         return self.root / "demonstrations.jsonl"
 
+    @property
+    def judgements(self) -> Path:
+        """Every verdict of the judge that labelled the pairs, append-only (JSONL)."""
+        return self.root / "judgements.jsonl"
+
+    @property
+    def judge(self) -> Path:
+        """What the judge did: order effects, canaries, cost, what its labels favour (JSON)."""
+        return self.root / "judge.json"
+
     def checksummed_files(self) -> list[Path]:
         """List the files of the finished folder."""
-        files = (self.config, self.manifest, self.pairs, self.demonstrations)
+        files = (
+            self.config, self.manifest, self.pairs, self.demonstrations, self.judgements, self.judge,
+        )  # fmt: skip
         return [path for path in files if path.exists()]
 
 

@@ -20,8 +20,8 @@ from harken.run.terminal import say
 LOCK, OWNER = ".writer.lock", ".writer.json"
 _opened: list[Path] = []
 """Folders that this process has locked."""
-_RESUMABLE = ("checkpoints/step-*", "final", "shards/*", "*/final", "summary.json")
-"""Files of a run, an evaluation, a pipeline or a sweep from which a repeated command resumes."""
+_RESUMABLE = ("checkpoints/step-*", "final", "shards/*", "*/final", "summary.json", "judgements.jsonl")
+"""Files of a run, an evaluation, a pipeline, a sweep or a judge from which a repeated command resumes."""
 
 
 FIX_LOCKED = "wait until it has finished, stop it, or choose another --output-dir"
