@@ -42,7 +42,7 @@ AGREEMENT = [
     Mutant("labels: strengths are verdicts", READ, "RatedRows.verdict: self.kind == 'comparisons'", "False", f"{ROWS}::test_individual_preferences_keep_their_scale_and_names"),
     Mutant("labels: 0 and 1 are guessed", READ, "_Reader._scale: self.layout != 'columns'", "False", f"{ROWS}::test_files_that_cannot_be_read_say_how_to_mend_it"),
     Mutant("labels: the shorter response is the longer", READ, "_Reader._first_longer: len(first) > len(second)", "len(first) < len(second)", f"{REPORT}::test_the_published_kappas_of_pandalm {ROWS}::test_columns_of_raters_are_comparisons_where_there_are_two_responses"),
-    Mutant("agreement: kappa of rows that one rater alone has", FIGURES, "_kappas: own[pair[0]].keys() & own[pair[1]].keys()", "list(own[pair[0]])[:10]", f"{REPORT}::test_the_published_kappas_of_pandalm"),
+    Mutant("agreement: kappa of rows that one rater alone has", FIGURES, "_kappas: own[pair[0]].keys() & own[pair[1]].keys()", "list(own[pair[1]])[:10]", f"{REPORT}::test_kappa_of_two_raters_is_of_the_rows_that_both_labelled"),
     Mutant("agreement: a rater is among the others", FIGURES, "_others: vote.rater != rater", "True", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone {REPORT}::test_raters_without_a_habit_have_none_that_is_significant"),
     Mutant("agreement: drift of the rows is drift of the raters", FIGURES, "_habits_of: departures(ties, ties_of_others)", "ties", f"{REPORT}::test_rows_that_change_are_no_drift_of_the_raters"),
     Mutant("agreement: the second side is the first", FIGURES, "_chose: value < 0", "value > 0", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone"),
@@ -56,7 +56,7 @@ AGGREGATED, COMBINE = "data/test_aggregate_raters.py", "data/raters/aggregate.py
 AGGREGATION = [
     Mutant("Dawid-Skene: chosen is a class", COMBINE, "_posterior: (vote > 0) == turn", "vote < 0", f"{AGGREGATED}::test_the_side_that_the_row_prefers_does_not_decide"),
     Mutant("Dawid-Skene: a tie favours the first response", COMBINE, "_posterior: fit.posterior[:, 2] / 2", "fit.posterior[:, 2]", f"{AGGREGATED}::test_ties_are_a_class_and_count_half"),
-    Mutant("votes: merged without their side", COMBINE, "_merge_votes: sign if same else -sign + 0.0", "sign", f"{AGGREGATED}::test_single_votes_without_a_shown_order_are_merged"),
+    Mutant("votes: merged without their side", COMBINE, "_merge_votes: sign if same else -sign + 0.0", "sign", f"{AGGREGATED}::test_weights_in_the_rows"),
     Mutant("labels: the better side stays rejected", COMBINE, "_labelled: probability >= 0.5", "True", f"{AGGREGATED}::test_weights_by_name_and_by_group"),
     Mutant("weights: the group goes before the name", COMBINE, "_weights_of: weights.get(voter.name, weights.get(voter.group, 1.0))", "weights.get(voter.group, weights.get(voter.name, 1.0))", f"{AGGREGATED}::test_weights_by_name_and_by_group"),
     Mutant("weights: a tie counts nothing", COMBINE, "_weighted_share: 0.5 + float(np.sign(v)) / 2", "float(v > 0)", f"{AGGREGATED}::test_weights_by_name_and_by_group {AGGREGATED}::test_a_tie_is_half_a_vote"),

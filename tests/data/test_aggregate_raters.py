@@ -53,6 +53,7 @@ def test_the_majority_is_a_hard_label(tmp_path: Path):
     [
         ({"expert": 3.0}, "second 1", 3 / 5),
         ({"expert1": 3.0, "crowd": 0.5}, "second 1", 3 / 4),
+        ({"expert": 0.5, "expert1": 3.0}, "second 1", 3 / 5),
         ({"expert": 1.0}, "first 1", 2 / 3),
         ({"expert": 0.0, "crowd": 0.0}, None, 0.5),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from harken.cli.main import main
 from harken.data.raters.agreement_report import rater_report
@@ -75,6 +76,18 @@ def test_raters_without_a_habit_have_none_that_is_significant():
         assert one["first_than_others"]["holm_p"] > 0.05 and one["longer_than_others"]["holm_p"] > 0.05
         assert all(drift["p"] is None or drift["holm_p"] > 0.05 for drift in one["drift"].values())
         assert one["gold"]["value"] == pytest.approx(1 - ERRORS, abs=0.04)
+
+
+def test_kappa_of_two_raters_is_of_the_rows_that_both_labelled():
+    rated = simulated(rows=300)
+    rows = [RatedRow(row.id, row.votes[: 2 if i % 3 else 3]) for i, row in enumerate(rated.rows)]
+    report = rater_report(RatedRows("x", "columns", "comparisons", rows, named=True))
+    found = [(one["raters"], one["rows"]) for one in report["cohen_kappa"]]
+    assert found == [(["a", "b"], 300), (["a", "c"], 100), (["b", "c"], 100)]
+    both = [(row.votes[0].value, row.votes[2].value) for row in rows if len(row.votes) == 3]
+    wanted = cohen_kappa_score(*zip(*both, strict=True))
+    assert report["cohen_kappa"][1]["kappa"]["value"] == pytest.approx(wanted)
+    assert report["fleiss_kappa"] is None  # rows with different numbers of votes
 
 
 @pytest.mark.parametrize(
