@@ -23,6 +23,7 @@ from harken.cli.generation import generation_commands
 from harken.cli.judge import judge_commands, label_commands
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
+from harken.cli.os_errors import FIX_DISK_FULL, OS_ERROR_FIXES
 from harken.cli.preflight import preflight
 from harken.cli.presets import presets
 from harken.cli.review import hard_negative_commands, review_commands
@@ -39,19 +40,6 @@ THREAD_TIMEOUT = 5.0
 """Seconds that threads of user code have to end after the command."""
 MAX_MESSAGE = 2000
 """Largest number of characters of an error line, which may quote text of any length."""
-_FIX_DISK_FULL = "make room, or choose another folder"
-_FIX_PERMISSIONS = "change the permissions, or choose another folder"
-_FIX_NAME = "choose another name or folder"
-OS_ERROR_FIXES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FIX_PERMISSIONS),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FIX_DISK_FULL),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _FIX_NAME),
-    **dict.fromkeys((errno.EOVERFLOW, errno.ENXIO), "Restore the file"),
-    errno.EIO: "Check the disk",
-    errno.ENOENT: "Create it, or choose another name or folder",
-}
-"""Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
-
 FILES = {
     "card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "hard-negatives", "review",
     "judge", "label", "export", "report",
@@ -122,7 +110,7 @@ def _run(arguments: list[str] | None) -> int:
     # A closed pipe, as in `harken … | head`, is not an error; any other write error of the output is.
     problem = streams.write_error("stdout")
     if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
-        fix = OS_ERROR_FIXES.get(problem.errno or 0, _FIX_DISK_FULL)
+        fix = OS_ERROR_FIXES.get(problem.errno or 0, FIX_DISK_FULL)
         return _print_error(f"standard output: {problem.strerror}. Fix: {fix}")
     return code
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from harken.run import checksums, manifest
 from harken.run.config_lock import lock_config, read_locked_config, write_config
-from harken.run.folder import PairsFolder, ResponsesFolder, RunFolder, SycophancyFolder
+from harken.run.folder import PairsFolder, ResponsesFolder, RunFolder
+from harken.run.sycophancy_folder import SycophancyFolder
 from harken.run.tracking import say
 
 

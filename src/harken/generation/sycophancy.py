@@ -26,9 +26,9 @@ from harken.records import Message, Prompt
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.run import atomic, signals
-from harken.run.folder import SycophancyFolder
 from harken.run.lock import write_lock
 from harken.run.shards import load_or_make_shard
+from harken.run.sycophancy_folder import SycophancyFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import counter, say
 from harken.sycophancy.log_odds import target_logprobs

@@ -115,7 +115,7 @@ def check_direction(backbone: Backbone, direction: Direction) -> None:
             f"the direction is for layer {direction.layer} of a model with {len(direction.difference)} features; this "
             f"model has {len(layers)} layers of {backbone.hidden_size}",
             where="steering",
-            fix="fit a direction on this model: harken sycophancy direction MODEL --output-dir DIR",
+            fix="write one of this model with: harken sycophancy direction MODEL --output-dir DIR",
         )
 
 
