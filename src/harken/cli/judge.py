@@ -9,7 +9,7 @@ import typer
 
 from harken.cli.options import Set
 from harken.config import files as config_files
-from harken.config.judge_options import judge_from
+from harken.config.judge_options import judge_from, writer_from
 from harken.errors import UserError
 
 label_commands = typer.Typer(rich_markup_mode=None)
@@ -113,3 +113,56 @@ def label_command(
     from harken.generation.label import run_label
 
     run_label(config, Path(str(config.output_dir)))
+
+
+@label_commands.command("constitution")
+def constitution_command(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="A model, a run folder, or URL#MODEL of an endpoint."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", "--data", metavar="FILE", help="The prompts.")
+    ] = None,
+    principles: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A YAML file of principles, as examples/principles.yml."),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", help="Critiques and revisions. [1]")] = None,
+    config_file: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help="A YAML file with the keys of this command."),
+    ] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--output-dir", metavar="DIR", help="The folder; the same one resumes."),
+    ] = None,
+) -> None:
+    """Let a model criticise and revise its responses by principles (Constitutional AI).
+
+    Writes demonstrations.jsonl (prompt and revision) for supervised fine-tuning, pairs.jsonl (revision against first
+    response), and every step as steps.jsonl and steps.html. The embedded model shows the mechanism; it is too small to
+    criticise well.
+
+    \b
+    Examples:
+      harken constitution embedded --prompts demo:prompts --principles examples/principles.yml --set data.limit=8
+      harken constitution http://127.0.0.1:8000/v1#my-model --prompts my.jsonl --principles examples/principles.yml
+      harken label outputs/constitution/pairs.jsonl --judge http://127.0.0.1:8000/v1#my-model
+    """
+    given: dict[str, Any] = {} if model is None else {"writer": writer_from(model)}
+    given |= {} if prompts is None else {"data": {"path": prompts}}
+    given |= {} if principles is None else {"principles": principles}
+    given |= {} if rounds is None else {"rounds": rounds}
+    if config_file is None and None in (model, prompts, principles):
+        raise UserError(
+            "a model, --prompts and --principles are needed",
+            where="harken constitution",
+            fix="name them (harken constitution --help)",
+        )
+    config = config_files.load_constitution(config_file, set_ or [], out, given)
+
+    from harken.generation.constitution import run_constitution
+
+    run_constitution(config, Path(str(config.output_dir)))

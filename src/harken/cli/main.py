@@ -42,7 +42,7 @@ MAX_MESSAGE = 2000
 """Largest number of characters of an error line, which may quote text of any length."""
 FILES = {
     "card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "hard-negatives", "review",
-    "judge", "label", "export", "report",
+    "judge", "label", "constitution", "export", "report",
 }  # fmt: skip
 """Commands whose results are in files, so that lost output is not an error."""
 

@@ -25,13 +25,16 @@ from harken.config import (
 )
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
+from harken.config.constitution import ConstitutionConfig
 from harken.config.errors import explain
 from harken.config.labelling import AgreementConfig, LabelConfig
 from harken.config.stages import resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
-ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs", "review", "label"]
+ConfigKind = Literal[
+    "run", "pipeline", "evaluation", "generate", "score", "pairs", "review", "label", "constitution"
+]
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
@@ -43,7 +46,7 @@ _FLAT = {
     'reward_model: "@rm", …}',
 }
 """Top-level keys that pipelines had before they had `stages`, and the equivalent stage of each."""
-_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review", "label")
+_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review", "label", "constitution")
 """Kinds that are named by the key `type` and by their command."""
 _WITH_ARTICLE = {
     "run": "a run",
@@ -148,6 +151,15 @@ def load_label(
 ) -> LabelConfig:
     """Load the configuration of pairs that a judge labels; arguments as in `load_evaluation`."""
     return _load_or_build(LabelConfig, "label", "labelled", name, overrides, output_dir, options)
+
+
+def load_constitution(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, options: Mapping[str, Any]
+) -> ConstitutionConfig:
+    """Load the configuration of critiques and revisions; arguments as in `load_evaluation`."""
+    return _load_or_build(
+        ConstitutionConfig, "constitution", "constitution", name, overrides, output_dir, options
+    )
 
 
 def load_agreement(

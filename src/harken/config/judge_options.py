@@ -36,6 +36,13 @@ def judge_from(text: str) -> dict[str, Any]:
     return {"type": "reward_model", "checkpoint_path": text}
 
 
+def writer_from(text: str) -> dict[str, Any]:
+    """Return the keys of a writer: `URL#MODEL` is an endpoint, anything else a local policy."""
+    if text.partition(":")[0] in ("http", "https"):
+        return judge_from(text)
+    return {"type": "local", "model_name": text}
+
+
 def _from_file(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if not path.is_file():

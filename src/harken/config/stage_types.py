@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harken.config.base import Strict
+from harken.config.constitution import ConstitutionConfig
 from harken.config.evaluation import EvaluationConfig
 from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
 from harken.config.labelling import LabelConfig
@@ -41,6 +42,7 @@ STAGE_TYPES: dict[str, StageType] = {
     "score": StageType(ScoringConfig, "responses.parquet", "table", "scores of responses"),
     "pairs": StageType(PairsConfig, "pairs.jsonl", "table", "pairs of responses"),
     "label": StageType(LabelConfig, "pairs.jsonl", "table", "pairs labelled by a judge"),
+    "constitution": StageType(ConstitutionConfig, "pairs.jsonl", "table", "critiques and revisions"),
     "review": StageType(ReviewConfig, "pairs.jsonl", "table", "review by people"),
     "hard_negatives": StageType(HardNegativesConfig, "pairs.jsonl", "table", "pairs of failures"),
     "evaluation": StageType(EvaluationConfig, "responses.parquet", "table", "evaluation"),
@@ -53,5 +55,7 @@ STAGE_TYPES: dict[str, StageType] = {
 def output_name(type_name: str, config: Strict) -> str:
     """Return the file or folder, in its folder, that `@name` refers to."""
     if isinstance(config, PairsConfig) and config.how == "best":
+        return "demonstrations.jsonl"
+    if isinstance(config, ConstitutionConfig) and config.gives == "demonstrations":
         return "demonstrations.jsonl"
     return STAGE_TYPES[type_name].output

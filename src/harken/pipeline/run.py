@@ -19,11 +19,13 @@ from harken.config import (
     ScoringConfig,
     Strict,
 )
+from harken.config.constitution import ConstitutionConfig
 from harken.config.labelling import LabelConfig
 from harken.config.pipeline import ReportStage
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
 from harken.evaluate import suite
+from harken.generation.constitution import run_constitution
 from harken.generation.generate import run_generate
 from harken.generation.label import run_label
 from harken.generation.pairs import run_pairs
@@ -73,6 +75,11 @@ def _label(stage: PipelineStage, accept_changes: bool) -> None:
     run_label(stage.config, stage.root)
 
 
+def _constitution(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, ConstitutionConfig)
+    run_constitution(stage.config, stage.root)
+
+
 def _review(stage: PipelineStage, accept_changes: bool) -> None:
     assert isinstance(stage.config, ReviewConfig)
     run_review_stage(stage.config, stage.root)
@@ -94,6 +101,7 @@ RUNNERS: dict[type[Strict], StageRunner] = {
     ScoringConfig: _score,
     PairsConfig: _pairs,
     LabelConfig: _label,
+    ConstitutionConfig: _constitution,
     ReviewConfig: _review,
     HardNegativesConfig: _hard_negatives,
     ReportStage: _report,

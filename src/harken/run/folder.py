@@ -297,7 +297,7 @@ class PairsFolder:
 
     @property
     def shards(self) -> Path:
-        """Not written, because making pairs has no long steps."""
+        """Unfinished steps of the constitutional recipe; making pairs of scores writes none."""
         return self.root / "shards"
 
     @property
@@ -316,6 +316,16 @@ class PairsFolder:
         return self.root / "judgements.jsonl"
 
     @property
+    def steps(self) -> Path:
+        """Responses, critiques and revisions of the constitutional recipe (JSONL)."""
+        return self.root / "steps.jsonl"
+
+    @property
+    def page(self) -> Path:
+        """The same as a page to read (HTML)."""
+        return self.root / "steps.html"
+
+    @property
     def judge(self) -> Path:
         """What the judge did: order effects, canaries, cost, what its labels favour (JSON)."""
         return self.root / "judge.json"
@@ -324,6 +334,7 @@ class PairsFolder:
         """List the files of the finished folder."""
         files = (
             self.config, self.manifest, self.pairs, self.demonstrations, self.judgements, self.judge,
+            self.steps, self.page,
         )  # fmt: skip
         return [path for path in files if path.exists()]
 
