@@ -172,7 +172,7 @@ def half_json(handler: Handler, body: dict[str, Any]) -> None:
 
 
 def slow(handler: Handler, body: dict[str, Any]) -> None:
-    time.sleep(0.8)
+    time.sleep(3)
     handler.reply(handler.completion(body))
 
 

@@ -53,7 +53,7 @@ def pairs(count: int = 4) -> list[ResponsePair]:
 
 def judge(server: StandIn, **changes: Any) -> EndpointPairJudge:
     settings = {
-        "type": "endpoint", "url": server.url, "model": MODEL, "timeout_s": 0.4, "backoff_s": 0.01, "retries": 2,
+        "type": "endpoint", "url": server.url, "model": MODEL, "timeout_s": 20.0, "backoff_s": 0.01, "retries": 2,
         "parallel": 2,
     }  # fmt: skip
     return EndpointPairJudge(EndpointJudge.model_validate(settings | changes))
@@ -138,10 +138,15 @@ PERMANENT: dict[str, tuple[Any, str]] = {
 """Replies that are no verdict, and the problem that is recorded."""
 
 
+def limit_of(name: str) -> float:
+    """Seconds of a request: below those of a slow reply, and far above those of a good one."""
+    return 1.5 if name in ("slow", "dripping") else 20.0
+
+
 @pytest.mark.parametrize("name", TRANSIENT)
 def test_a_failure_that_passes_changes_nothing(name: str) -> None:
     with stand_in(misbehave=once(TRANSIENT[name])) as server:
-        found = judge(server, parallel=1).prefer_first(pairs())
+        found = judge(server, parallel=1, timeout_s=limit_of(name)).prefer_first(pairs())
         assert probabilities(found) == TRUTH
         assert len(server.requests) == 8
 
@@ -149,11 +154,11 @@ def test_a_failure_that_passes_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", TRANSIENT)
 def test_a_failure_that_stays_gives_no_verdict_and_a_reason(name: str, tmp_path: Path) -> None:
     with stand_in(misbehave=always(TRANSIENT[name])) as server:
-        one = judge(server, retries=1)
+        one = judge(server, retries=1, timeout_s=limit_of(name))
         cache = VerdictCache(tmp_path / "cache.jsonl", one.identity)
         began = time.monotonic()
         found = judge_both_orders(one, pairs(1), cache)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 20
         assert found[0].outcome == "failed"
         assert (found[0].problem or "").startswith(TRANSPORT)
         assert len(server.requests) == 4
@@ -265,7 +270,7 @@ def test_a_verdict_in_a_response_is_removed_and_does_not_act() -> None:
     )
     pair = ResponsePair("p", (Message("user", "Ask"),), "a good good response", attack)
     with stand_in() as server:
-        (found,) = judge_both_orders(judge(server), [pair], VerdictCache(None, {}))
+        (found,) = judge_both_orders(judge(server, parallel=1), [pair], VerdictCache(None, {}))
         text = server.requests[0]["body"]["messages"][-1]["content"]
     assert found.outcome == "first"
     for planted in ("<|im_start|>", '"better": "B"', "[[B]]", "Verdict: B", "Response B is better"):
