@@ -1,10 +1,11 @@
-"""Measure how long the audit of an evaluation takes.
+"""Measure how long the audit and the comparison of an evaluation take.
 
     python benchmarks/audit_speed.py
 
 Synthetic responses of 200 to 1,000 tokens (150 to 750 words) by three policies to 2,017 prompts, in the shares that the
 audit meets: most are sound prose, one in ten repeats itself, one in ten has code or a list. Words are drawn from a
-vocabulary of 20,000 by Zipf's law. One process on one core; the target is 60 seconds.
+vocabulary of 20,000 by Zipf's law. One process on one core; the targets are 60 seconds for the audit, and 20 for the
+comparison with all its intervals: three pairs, a second scorer, slices by domain, language and length.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import result
 
 from harken.evaluate.audit import audit
 from harken.evaluate.audit.function_words import LANGUAGE_WORDS
+from harken.evaluate.compare import compare
 
 SEED = 839
-TARGET = 60.0
+TARGET, COMPARE_TARGET = 60.0, 20.0
 POLICIES = ("Base", "SFT", "PPO")
 
 
@@ -75,8 +77,8 @@ def rows(prompts: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Audit the rows, print seconds and milliseconds a response, and write the file."""
-    asked = result.arguments("Measure how long the audit of an evaluation takes.")
+    """Audit and compare the rows, print seconds and milliseconds a response, and write the file."""
+    asked = result.arguments("Measure how long the audit and the comparison of an evaluation take.")
     asked.add_argument("--prompts", type=int, default=2017)
     given: argparse.Namespace = result.parsed(asked, {"prompts": 50})
     responses = rows(given.prompts)
@@ -99,12 +101,21 @@ def main() -> None:
         ],
     )
     print(f"target {TARGET:.0f} s: {'met' if seconds < TARGET else 'missed'}")
+    started, started_cpu = time.perf_counter(), time.process_time()
+    compare(responses, judges=["judge"])
+    compare_seconds, compare_cpu = time.perf_counter() - started, time.process_time() - started_cpu
+    met = "met" if compare_seconds < COMPARE_TARGET else "missed"
+    print(
+        f"compared in {compare_seconds:.1f} s ({compare_cpu:.1f} CPU); target {COMPARE_TARGET:.0f} s: {met}"
+    )
     figures = {
         "responses": len(responses),
         "words": words,
         "seconds": seconds,
         "cpu_seconds": cpu,
         "flagged": flagged,
+        "compare_seconds": compare_seconds,
+        "compare_cpu_seconds": compare_cpu,
     }
     result.save("audit_speed", given, {}, figures)
 
