@@ -88,6 +88,7 @@ def test_wins_ties_and_losses_by_hand(tmp_path: Path) -> None:
     assert pair["sign_test_p"] == pytest.approx(binomtest(9, 12).pvalue)
     assert figures["votes"] == 20 and figures["items"]["voted"] == 18
     assert figures["agreement"] is None and figures["headline"]["allowed"] is False
+    assert "no item was judged by two raters" in figures["headline"]["why"]
     assert "No headline" in "\n".join(report_lines(figures))
 
 

@@ -117,7 +117,7 @@ def test_the_kept_file_is_the_same_in_every_process(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
 
 
-@pytest.mark.parametrize("change", ["rows", "averages", "byte", "empty"])
+@pytest.mark.parametrize("change", ["rows", "averages", "loss", "byte", "empty"])
 def test_kept_scores_of_another_run_or_damaged_are_not_used(
     tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +128,8 @@ def test_kept_scores_of_another_run_or_damaged_are_not_used(
         pairs = [TokenPair("p0", (9, 10, 11, 99, 2), (9, 10, 11, 90, 2), prompt_length=3), *PAIRS[1:]]
     elif change == "averages":
         config = dpo_config(dpo={"length_normalise": True})
+    elif change == "loss":
+        config = dpo_config(dpo={"loss": "ipo"})  # averages over tokens
     elif change == "byte":
         content = bytearray(path.read_bytes())
         content[-3] ^= 1
@@ -198,6 +200,37 @@ def test_accuracy_by_domain_and_language(tmp_path: Path) -> None:
     assert (
         len([name for name in found if name.startswith("eval/rewards/accuracies_")]) == 7
     )  # with low and high
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_tie_counts_in_no_group(tmp_path: Path, swapped: bool) -> None:
+    """Whichever of its sides is listed first."""
+    tie = PAIRS[0]
+    if swapped:
+        tie = dataclasses.replace(tie, chosen_tokens=tie.rejected_tokens, rejected_tokens=tie.chosen_tokens)
+    rows = [dataclasses.replace(tie, domain="a", label=0.5), dataclasses.replace(PAIRS[1], domain="a")]
+    stage = dpo_stage(tmp_path, pairs=[*rows, *PAIRS[2:]])
+    for number in range(3):
+        stage.step(number)
+    policy = stage.learner.scores(stage.models.policy, stage.examples[:2])
+    gap = ((policy - stage.reference[:2]) @ torch.tensor([1.0, -1.0])).tolist()
+    assert stage.evaluate(3)["eval/rewards/accuracies_a"] == float(gap[1] > 0)
+    assert abs(gap[0]) > 1e-4
+
+
+def test_held_out_rows_have_their_own_reference(tmp_path: Path) -> None:
+    """The implicit rewards of held-out rows are differences to the reference's scores of the same rows."""
+    config = dpo_config(dpo={"beta": 0.5})
+    models = models_for(config, tmp_path)
+    engine = models.engine(Renderer(tiny_tokenizer()), 64)
+    train, held_out = examples_for(config, PAIRS[:8]), examples_for(config, PAIRS[8:])
+    stage = DPOStage(config, models, train, held_out, engine, [], RunFolder(tmp_path))
+    stage.step(0)
+    policy = stage.learner.scores(models.policy, held_out)
+    reference = stage.learner.scores(models.reference, held_out)
+    expected = float(0.5 * (policy - reference)[:, 0].mean())
+    assert stage.evaluate(1)["eval/rewards/chosen"] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected) > 1e-4
 
 
 def test_a_soft_label_below_half_prefers_the_other_side(tmp_path: Path) -> None:
