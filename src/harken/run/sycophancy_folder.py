@@ -5,27 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harken.run.folder import ResponsesFolder
+
 
 @dataclass(frozen=True)
-class SycophancyFolder:
+class SycophancyFolder(ResponsesFolder):
     """Name the files of `harken eval --suite sycophancy`."""
-
-    root: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration, with the fingerprints of all inputs (YAML)."""
-        return self.root / "config.yml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, lineage and counts (JSON); written when the results are complete."""
-        return self.root / "manifest.json"
-
-    @property
-    def shards(self) -> Path:
-        """Finished shards of unfinished work (`run.shards`); deleted when it is finished."""
-        return self.root / "shards"
 
     @property
     def responses(self) -> Path:
@@ -39,4 +24,4 @@ class SycophancyFolder:
 
     def checksummed_files(self) -> list[Path]:
         """List the files of the finished folder."""
-        return [self.config, self.manifest, self.responses, self.results]
+        return [*super().checksummed_files(), self.results]
