@@ -1,59 +1,46 @@
 // The examples found, one line each. Only the lines in view are in the page.
 
 import { useSignal } from "@preact/signals";
-import {
-  elementScroll,
-  observeElementOffset,
-  observeElementRect,
-  Virtualizer,
-} from "@tanstack/virtual-core";
 import { useEffect, useRef } from "preact/hooks";
 import { number } from "../page/numbers";
 import { tint } from "../page/Policy";
-import type { Explorer } from "./explorer";
 import { VisibleText } from "../page/VisibleText";
+import type { Explorer } from "./explorer";
+import { LINE, linesInView, scrollFor, type View } from "./lines";
 import { asked, responseOf } from "./rows";
 
-const LINE = 34;
 /** Characters of a prompt that a line can show. */
 const WIDEST = 300;
 
 export function PromptList({ explorer }: { explorer: Explorer }) {
   const scroller = useRef<HTMLOListElement>(null);
-  const version = useSignal(0);
+  const view = useSignal<View>({ top: 0, height: 0 });
   const rows = explorer.rows.value;
   const current = explorer.current.value;
-  const options = () => ({
-    count: rows.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => LINE,
-    overscan: 20,
-    observeElementRect,
-    observeElementOffset,
-    scrollToFn: elementScroll,
-    onChange: () => {
-      version.value += 1;
-    },
-  });
-  const list = useRef<Virtualizer<HTMLOListElement, HTMLLIElement> | null>(null);
-  list.current ??= new Virtualizer<HTMLOListElement, HTMLLIElement>(options());
-  list.current.setOptions(options());
-  useEffect(() => list.current?._didMount(), []);
-  useEffect(() => list.current?._willUpdate());
+  const look = () => {
+    const { scrollTop, clientHeight } = scroller.current!;
+    if (scrollTop !== view.value.top || clientHeight !== view.value.height) {
+      view.value = { top: scrollTop, height: clientHeight };
+    }
+  };
+  useEffect(() => {
+    const observer = new ResizeObserver(look);
+    observer.observe(scroller.current!);
+    return () => observer.disconnect();
+  }, []);
   const place = current === null ? -1 : rows.indexOf(current);
   useEffect(() => {
-    if (place >= 0) list.current?.scrollToIndex(place, { align: "auto" });
+    const { scrollTop, clientHeight } = scroller.current!;
+    if (place >= 0) scroller.current!.scrollTop = scrollFor(place, { top: scrollTop, height: clientHeight });
+    look();
   }, [place, rows]);
-  void version.value;
+  const [first, end] = linesInView(view.value, rows.length);
   return (
-    <ol class="card rail" aria-label="Prompts found" data-count={rows.length} ref={scroller} tabIndex={-1}>
-      <li class="spacer" aria-hidden="true" style={{ height: `${list.current.getTotalSize()}px` }} />
-      {list.current.getVirtualItems().map(({ index, start }) => {
-        const row = rows[index];
-        return row === undefined ? null : (
-          <Line key={row} explorer={explorer} row={row} index={index} start={start} of={rows.length} isCurrent={row === current} />
-        );
-      })}
+    <ol class="card rail" aria-label="Prompts found" data-count={rows.length} ref={scroller} tabIndex={-1} onScroll={look}>
+      <li class="spacer" aria-hidden="true" style={{ height: `${rows.length * LINE}px` }} />
+      {rows.slice(first, end).map((row, i) => (
+        <Line key={row} explorer={explorer} row={row} index={first + i} of={rows.length} isCurrent={row === current} />
+      ))}
     </ol>
   );
 }
@@ -62,18 +49,17 @@ interface LineProps {
   explorer: Explorer;
   row: number;
   index: number;
-  start: number;
   of: number;
   isCurrent: boolean;
 }
 
-function Line({ explorer, row, index, start, of, isCurrent }: LineProps) {
+function Line({ explorer, row, index, of, isCurrent }: LineProps) {
   const example = explorer.corpus.examples[row];
   if (!example) return null;
   const isBlind = explorer.modes.value.blind;
   const note = explorer.notes.value[example.id];
   return (
-    <li aria-setsize={of} aria-posinset={index + 1} style={{ transform: `translateY(${start}px)` }}>
+    <li aria-setsize={of} aria-posinset={index + 1} style={{ transform: `translateY(${index * LINE}px)` }}>
       <button
         type="button"
         data-id={example.id}
