@@ -31,18 +31,28 @@ STATISTICS = [
 ]  # fmt: skip
 
 ROWS, REPORT = "data/test_rated_rows.py", "data/test_rater_agreement.py"
-READ, FIGURES, VERDICT = (
+READ, SCALE, FIGURES, VERDICT = (
     "data/raters/rated_rows.py",
+    "data/raters/vote_scale.py",
     "data/raters/agreement_report.py",
     "data/raters/calibration_verdict.py",
 )
 
+RELIABLE = "data/raters/reliability.py"
 AGREEMENT = [
     Mutant("labels: the earlier vote stays", READ, "_last_by_rater: sorted(votes, key=lambda vote: vote.order)", "sorted(votes, key=lambda vote: vote.order, reverse=True)", f"{ROWS}::test_a_later_vote_of_a_rater_replaces_an_earlier_one"),
     Mutant("labels: strengths are verdicts", READ, "RatedRows.verdict: self.kind == 'comparisons'", "False", f"{ROWS}::test_individual_preferences_keep_their_scale_and_names"),
-    Mutant("labels: 0 and 1 are guessed", READ, "_Reader._scale: self.layout != 'columns'", "False", f"{ROWS}::test_files_that_cannot_be_read_say_how_to_mend_it"),
+    Mutant("labels: 0 and 1 are guessed", SCALE, "_require_clear_numbers: layout == 'columns' and len(votes) < LEAST_VOTES_WITH_A_SECOND", "layout == 'columns'", f"{ROWS}::test_files_that_cannot_be_read_say_how_to_mend_it"),
     Mutant("labels: the shorter response is the longer", READ, "_Reader._first_longer: len(first) > len(second)", "len(first) < len(second)", f"{REPORT}::test_the_published_kappas_of_pandalm {ROWS}::test_columns_of_raters_are_comparisons_where_there_are_two_responses"),
-    Mutant("agreement: kappa of rows that one rater alone has", FIGURES, "_kappas: own[pair[0]].keys() & own[pair[1]].keys()", "list(own[pair[1]])[:10]", f"{REPORT}::test_kappa_of_two_raters_is_of_the_rows_that_both_labelled"),
+    Mutant("agreement: kappa of rows that one rater alone has", FIGURES, "_kappas: votes[a].keys() & votes[b].keys()", "list(votes[a].keys() & votes[b].keys())[:10]", f"{REPORT}::test_kappa_of_two_raters_is_of_the_rows_that_both_labelled"),
+    Mutant("agreement: disagreement that never varies is agreement", "maths/statistics/agreement.py", "alpha_interval: value < 1", "False", f"{REPORT}::test_raters_who_always_disagree_alike_are_no_go"),
+    Mutant("agreement: of many pairs the first are kept", FIGURES, "_kappas: -shared[pair]", "0", f"{REPORT}::test_of_many_raters_those_with_the_most_rows_are_listed"),
+    Mutant("labels: a quoted response is a word", READ, "_Reader._side_of_text: len(same) == 1", "False", f"{ROWS}::test_responses_may_be_called_a_and_b_or_be_quoted"),
+    Mutant("labels: a response that both sides have is the first", READ, "_Reader._side_of_text: len(same) == 1", "same", f"{ROWS}::test_a_text_that_both_responses_have_names_neither"),
+    Mutant("labels: only the first row has responses", READ, "_Reader.__init__: _sides(rows)", "_sides(rows[:1])", f"{ROWS}::test_an_empty_first_row_hides_no_responses"),
+    Mutant("labels: gold that cannot be read is not counted", READ, "_Reader._gold: number is None", "False", f"{ROWS}::test_gold_that_cannot_be_read_is_counted_and_shown"),
+    Mutant("reliability: two raters are enough", RELIABLE, "rater_reliability: len(names) < LEAST_RATERS", "False", f"{REPORT}::test_two_raters_or_scores_have_no_estimated_reliability"),
+    Mutant("reliability: raters are mixed up", RELIABLE, "rater_reliability: rater_index[vote.rater]", "len(names) - 1 - rater_index[vote.rater]", f"{REPORT}::test_raters_of_known_reliability_are_within_their_printed_intervals"),
     Mutant("agreement: a rater is among the others", FIGURES, "_others: vote.rater != rater", "True", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone {REPORT}::test_raters_without_a_habit_have_none_that_is_significant"),
     Mutant("agreement: drift of the rows is drift of the raters", FIGURES, "_habits_of: departures(ties, ties_of_others)", "ties", f"{REPORT}::test_rows_that_change_are_no_drift_of_the_raters"),
     Mutant("agreement: the second side is the first", FIGURES, "_chose: value < 0", "value > 0", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone"),

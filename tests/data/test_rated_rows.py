@@ -112,6 +112,11 @@ def test_pandalm_and_vader_are_read(harken_data: Path):
             RaterColumns(),
             "0 and 1 may mean tie and response1",
         ),
+        (
+            [{"annotator1": i % 2, "annotator2": 1, **TEXTS} for i in range(5)],
+            RaterColumns(),
+            "0 and 1 may mean tie and response1",
+        ),
     ],
 )
 def test_files_that_cannot_be_read_say_how_to_mend_it(
@@ -120,3 +125,43 @@ def test_files_that_cannot_be_read_say_how_to_mend_it(
     with pytest.raises(UserError, match=problem) as error:
         read_rated_rows(written(tmp_path, rows), columns)
     assert "Fix:" in str(error.value)
+
+
+def test_responses_may_be_called_a_and_b_or_be_quoted(tmp_path: Path):
+    """Labels of people who copy the better text, or write A, are sides: words would have another alpha."""
+    rows = [
+        {**TEXTS, "annotator1": "A", "annotator2": "response B", "annotator3": TEXTS["response2"]},
+        {**TEXTS, "annotator1": "b", "annotator2": "Tie", "annotator3": TEXTS["response1"], "gold": "A"},
+    ]
+    rated = read_rated_rows(written(tmp_path, rows))
+    assert rated.kind == "comparisons" and not rated.dropped
+    assert values(rated) == [
+        {"annotator1": -1, "annotator2": 1, "annotator3": 1},
+        {"annotator1": 1, "annotator2": 0, "annotator3": -1},
+    ]
+    assert rated.rows[1].gold == -1
+
+
+def test_a_text_that_both_responses_have_names_neither(tmp_path: Path):
+    same = {"response1": "twin", "response2": "twin", "annotator1": "twin", "annotator2": "first"}
+    rated = read_rated_rows(written(tmp_path, [same]))
+    assert rated.dropped == {"unknown_label": 1} and values(rated) == [{"annotator2": -1}]
+
+
+def test_an_empty_first_row_hides_no_responses(tmp_path: Path):
+    rows = [{**TEXTS, "response2": None, "annotator1": 1}, {**TEXTS, "annotator1": 2}]
+    rated = read_rated_rows(written(tmp_path, rows))
+    assert rated.kind == "comparisons" and values(rated) == [{"annotator1": -1}, {"annotator1": 1}]
+
+
+def test_gold_that_cannot_be_read_is_counted_and_shown(tmp_path: Path):
+    rows = [{**TEXTS, "annotator1": 1, "annotator2": 2, "gold": "xyz"}]
+    rated = read_rated_rows(written(tmp_path, rows))
+    assert rated.dropped == {"unknown_gold": 1} and rated.unread == ["'xyz'"]
+
+
+@pytest.mark.parametrize("rater", [["a", "b"], {"name": "a"}, " "])
+def test_a_rater_is_a_name(tmp_path: Path, rater: object):
+    rows = [{"item": 1, "rater": rater, "label": 1}, {"item": 1, "rater": "ünal", "label": 1}]
+    rated = read_rated_rows(written(tmp_path, rows))
+    assert rated.raters == ["ünal"] and rated.dropped == {"wrong_type:rater": 1}

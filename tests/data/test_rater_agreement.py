@@ -12,8 +12,10 @@ from sklearn.metrics import cohen_kappa_score
 
 from harken.cli.main import main
 from harken.data.raters.agreement_report import rater_report
+from harken.data.raters.agreement_table import rater_lines
 from harken.data.raters.calibration_verdict import CalibrationThresholds, calibration_verdict
 from harken.data.raters.rated_rows import RatedRow, RatedRows, RaterVote, read_rated_rows
+from harken.data.raters.reliability import rater_reliability
 
 ERRORS = 0.1
 
@@ -202,3 +204,95 @@ def test_the_gate_is_an_exit_code_and_the_first_rows_decide(
 def test_contradicting_options_are_refused(capsys: pytest.CaptureFixture[str]):
     assert main(["data", "agreement", "x.jsonl", "--raters", "a,b", "--item", "i"]) == 2
     assert "--raters names one column per rater" in capsys.readouterr().err
+
+
+def planted_reliability(seed: int, accuracies: dict[str, float], rows: int = 300, kind: str = "comparisons"):
+    """Votes of raters who err independently at known rates, each on 80 % of the rows; 60 % of the truth is `first`."""
+    draw = np.random.default_rng(seed)
+    rated_rows = []
+    for i in range(rows):
+        truth = -1.0 if draw.random() < 0.6 else 1.0
+        votes = tuple(
+            RaterVote(rater, truth if draw.random() < accuracy else -truth, (0.0, i))
+            for rater, accuracy in accuracies.items()
+            if draw.random() < 0.8
+        )
+        rated_rows.append(RatedRow(str(i), votes))
+    return RatedRows("simulated", "columns", kind, rated_rows, named=True)  # type: ignore[arg-type]
+
+
+def test_raters_of_known_reliability_are_within_their_printed_intervals():
+    """S2-61: of 40 intervals at 95 %, 38 are expected to hold the known value; under 34 have probability 0.003."""
+    accuracies = {"anna": 0.95, "ben": 0.85, "chris": 0.75, "dora": 0.65, "emil": 0.9}
+    inside, widths = [], []
+    for seed in range(8):
+        fit = rater_reliability(planted_reliability(seed, accuracies), draws=100)
+        assert fit is not None and fit["converged"]
+        for rater in fit["raters"]:
+            inside.append(rater["low"] <= accuracies[rater["rater"]] <= rater["high"])
+            widths.append(rater["high"] - rater["low"])
+    assert len(inside) == 40 and sum(inside) >= 34
+    assert 0.03 < np.mean(widths) < 0.2
+
+
+def test_reliability_is_printed_with_its_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rated = planted_reliability(1, {"anna": 0.95, "ben": 0.85, "李": 0.75}, rows=120)
+    rows = [
+        {"response1": "one", "response2": "two", **{v.rater: "A" if v.value < 0 else "B" for v in row.votes}}
+        for row in rated.rows
+    ]
+    file = tmp_path / "sheet.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["data", "agreement", str(file), "--raters", "anna,ben,李", "--out", str(tmp_path / "a.json")]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out.splitlines()
+    fit = json.loads((tmp_path / "a.json").read_text())["dawid_skene"]
+    at = next(number for number, line in enumerate(shown) if "right, by Dawid-Skene" in line)
+    for line, rater in zip(shown[at + 1 :], fit["raters"], strict=False):
+        assert line.split()[:2] == [rater["rater"], f"{rater['value']:.1%}"]
+        assert f"{rater['low']:.1%} to {rater['high']:.1%}" in line
+    assert [rater["rater"] for rater in fit["raters"]] == ["anna", "ben", "李"]
+
+
+def test_two_raters_or_scores_have_no_estimated_reliability():
+    rated = planted_reliability(0, {"anna": 0.9, "ben": 0.9}, rows=50)
+    assert rater_reliability(rated) is None
+    three = {"anna": 0.9, "ben": 0.9, "chris": 0.9}
+    assert rater_reliability(planted_reliability(0, three, rows=50, kind="scores")) is None
+    assert rater_reliability(planted_reliability(0, three, rows=50)) is not None
+
+
+def test_raters_who_always_disagree_alike_are_no_go(tmp_path: Path):
+    """Replicates that do not vary are perfect agreement only if the raters agree."""
+    rows = [
+        RatedRow(str(i), (RaterVote("a", -1.0, (0.0, i)), RaterVote("b", 1.0, (0.0, i)))) for i in range(20)
+    ]
+    report = rater_report(RatedRows("x", "columns", "comparisons", rows, named=True))
+    for alpha in report["alpha"].values():
+        assert alpha["low"] <= alpha["value"] <= alpha["high"] < 0
+    assert calibration_verdict(report, CalibrationThresholds.for_kind("comparisons"))["status"] == "no-go"
+
+
+def test_raters_who_never_meet_are_said_to_be_unmeasured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "votes.jsonl"
+    rows = [{"item": i, "rater": "ab"[i % 2], "label": i % 3} for i in range(30)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["data", "agreement", str(file), "--gate"]) == 1
+    shown = capsys.readouterr().out
+    assert "no row has labels of two raters: agreement is unknown. Fix: give some rows to" in shown
+    assert "beyond chance" not in shown
+
+
+def test_of_many_raters_those_with_the_most_rows_are_listed():
+    votes = [(f"r{i}", f"r{i + 1}") for i in range(400)] + [("r1", "r399")] * 5
+    rows = [
+        RatedRow(str(n), tuple(RaterVote(rater, -1.0, (0.0, n)) for rater in pair))
+        for n, pair in enumerate(votes)
+    ]
+    rated = RatedRows("x", "long", "comparisons", rows, named=True)
+    report = rater_report(rated, draws=10)
+    assert len(report["cohen_kappa"]) == 300 and len(report["raters"]) == 401
+    assert report["cohen_kappa"][0] == {"raters": ["r1", "r399"], "rows": 5, "kappa": None}
+    lines = rater_lines(report, calibration_verdict(report, CalibrationThresholds(0.4)))
+    table = lines[next(n for n, line in enumerate(lines) if line.startswith("rater ")) + 1 :][:2]
+    assert [line.split()[0] for line in table] == ["r1", "r399"] and "… and 371 more raters" in lines

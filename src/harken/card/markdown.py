@@ -233,22 +233,26 @@ def _judge_bias(found: Measured | None) -> str:
     if not found:
         return ""
     rows = [
-        [
-            PAIR_FEATURES[name][0],
-            f"{feature['pairs']:,}",
-            percent(feature["judge"]),
-            percent(feature["model"]),
-        ]
+        [PAIR_FEATURES[name][0], *_bias_cells(feature), *_bias_cells(feature.get("where_shorter"))]
         for name, feature in found["features"].items()
     ]
+    titles = ["", "pairs", "label", "model", "of them shorter", "label", "model"]
     return "\n\n".join(
         [
             f"{found['pairs']:,} pairs were labelled by {', '.join(found['judges'])}. Where the two responses "
-            "differ, how often the label and the model prefer",
-            _table(["", "pairs", "label", "model"], rows),
+            "differ, how often the label and the model prefer the one with more, and how often where it is also the "
+            "shorter one",
+            _table(titles, rows),
             "Every pair was asked in both orders, so a preference for a position is not in the labels.",
         ]
     )
+
+
+def _bias_cells(shares: Measured | None) -> list[str]:
+    """Return pairs, label and model."""
+    if shares is None:
+        return ["", "", ""]
+    return [f"{shares['pairs']:,}", percent(shares["judge"]), percent(shares["model"])]
 
 
 def _prompt(found: Measured | None) -> str:

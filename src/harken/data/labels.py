@@ -9,7 +9,8 @@
     low_first           a scale such as 1 … 5: below its middle the first, above it the second
     high_first          the reverse of low_first
 
-Words need no scale: the name of a side ("A", "response_b", "model_a", "first") or of a tie.
+Words need no scale: the name of a side ("A", "response_b", "model_a", "first") or of a tie. Where the columns of the
+responses end in digits, A is the first and B the second.
 """
 
 from __future__ import annotations
@@ -153,10 +154,13 @@ def parse_word_label(value: str, sides: ResponseColumns) -> Judgement | None:
     word = " ".join(value.strip().strip("[]()").lower().split())
     if word in TIES or word.startswith(("tie ", "tie(")):
         return 0.0, 1.0
-    for score, side, place in ((-1.0, sides[0], "first"), (1.0, sides[1], "second")):
+    numbered = sides[0][:-1] == sides[1][:-1]  # the last letters of chosen and rejected name nothing
+    for score, side, place, letter in ((-1.0, sides[0], "first", "a"), (1.0, sides[1], "second", "b")):
         end = side[-1].lower()
-        names = {side.lower(), f"model_{end}", f"model {end}", f"assistant_{end}", f"option_{end}", place}
-        if word in names or (word == end and end.isalpha()):
+        ends = {end} if numbered and end.isalpha() else {end, letter} if numbered else {letter}
+        names = {f"{noun}{mark}{name}" for noun in ("model", "assistant", "option", "response") for mark in "_ "
+                 for name in ends}  # fmt: skip
+        if word in {side.lower(), place, *names} or (word in ends and word.isalpha()):
             return score, 1.0
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harken.data.raters.rated_rows import RatedRow, RatedRows, RaterVote
+from harken.data.raters.reliability import rater_reliability
 from harken.maths.statistics.agreement import (
     ALPHA_DRAWS,
     AlphaInterval,
@@ -22,6 +24,7 @@ from harken.maths.statistics.agreement_intervals import (
     fleiss_interval,
     percent_agreement_interval,
 )
+from harken.maths.statistics.dawid_skene import RELIABILITY_DRAWS
 from harken.maths.statistics.majority import majority_accuracy, rater_accuracy
 from harken.maths.statistics.rater_habits import (
     adjust_p_values,
@@ -60,6 +63,7 @@ def rater_report(rated: RatedRows, draws: int = ALPHA_DRAWS, seed: int = 0) -> d
         "rows_with_two": len(rows_with_two),
         "votes": sum(map(len, values)),
         "dropped": dict(rated.dropped),
+        "unread": list(rated.unread),
         "named": rated.named,
         "unanimous": share([len(set(row)) == 1 for row in rows_with_two]),
         "percent": _plain(percent),
@@ -71,6 +75,7 @@ def rater_report(rated: RatedRows, draws: int = ALPHA_DRAWS, seed: int = 0) -> d
         "cohen_kappa": _kappas(rated, draws, seed),
         "ceiling": _ceiling(rated, values),
         "majorities": _majorities(rated, verdicts),
+        "dawid_skene": rater_reliability(rated, min(draws, RELIABILITY_DRAWS), seed),
         "raters": _habits(rated),
     }
 
@@ -80,23 +85,25 @@ def _plain(found: AlphaInterval | None) -> dict[str, Any] | None:
 
 
 def _kappas(rated: RatedRows, draws: int, seed: int) -> list[dict[str, Any]]:
-    """Return Cohen's kappa of every two raters on the rows that both labelled."""
-    own = {
+    """Return Cohen's kappa of every two raters on the rows that both labelled; of many, those with most rows first."""
+    votes = {
         rater: {row.id: rated.verdict(vote.value) for row, vote in votes}
         for rater, votes in _by_rater(rated).items()
     }
-    shared = {
-        pair: sorted(own[pair[0]].keys() & own[pair[1]].keys()) for pair in combinations(rated.raters, 2)
-    }
-    largest = sorted((pair for pair in shared if shared[pair]), key=lambda pair: -len(shared[pair]))
-    kept = set(largest[:MAX_PAIRS_OF_RATERS])
-    found = []
-    for (a, b), items in shared.items():
-        if (a, b) in kept:
-            both = [own[a][item] for item in items], [own[b][item] for item in items]
-            kappa = _plain(cohen_interval(*both, draws, seed))
-            found.append({"raters": [a, b], "rows": len(items), "kappa": kappa})
-    return found
+    place = {rater: number for number, rater in enumerate(rated.raters)}
+    shared: Counter[tuple[str, str]] = Counter()
+    for row in rated.rows if rated.named else ():
+        shared.update(combinations(sorted((vote.rater for vote in row.votes), key=place.__getitem__), 2))
+    pairs = sorted(shared, key=lambda pair: (place[pair[0]], place[pair[1]]))
+    if len(pairs) > MAX_PAIRS_OF_RATERS:
+        pairs = sorted(pairs, key=lambda pair: -shared[pair])[:MAX_PAIRS_OF_RATERS]
+    kappas = []
+    for a, b in pairs:
+        items = sorted(votes[a].keys() & votes[b].keys())
+        both = [votes[a][item] for item in items], [votes[b][item] for item in items]
+        kappa = _plain(cohen_interval(*both, draws, seed))
+        kappas.append({"raters": [a, b], "rows": len(items), "kappa": kappa})
+    return kappas
 
 
 def _ceiling(rated: RatedRows, values: Sequence[Sequence[float]]) -> dict[str, Any] | None:

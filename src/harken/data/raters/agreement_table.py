@@ -29,12 +29,14 @@ def rater_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: in
     lines = [_head(report), *_dropped(report), *_figures(report, width)]
     lines += _pairs(report["cohen_kappa"], width)
     lines += _raters(report, width)
-    lines += _findings(report["raters"])
+    lines += _reliability(report["dawid_skene"], width)
+    lines += _findings(report)
     return [*lines, *_noise(report), f"{verdict['status']}: {verdict['why']}", *_gold(verdict)]
 
 
 def _head(report: Mapping[str, Any]) -> str:
-    who = f"{len(report['raters'])} raters" if report["named"] else "raters without names"
+    count = len(report["raters"])
+    who = f"{count:,} rater{'' if count == 1 else 's'}" if report["named"] else "raters without names"
     return (
         f"{report['file']}: {report['votes']:,} votes on {report['rows']:,} rows by {who}, read as {report['kind']} "
         f"(layout {report['layout']}); {report['rows_with_two']:,} rows have two or more"
@@ -42,7 +44,8 @@ def _head(report: Mapping[str, Any]) -> str:
 
 
 def _dropped(report: Mapping[str, Any]) -> list[str]:
-    return [f"  {count:,} left out: {reason}" for reason, count in report["dropped"].items()]
+    lines = [f"  {count:,} left out: {reason}" for reason, count in report["dropped"].items()]
+    return [*lines, f"  for example {', '.join(report['unread'])}"] if report["unread"] else lines
 
 
 def _figures(report: Mapping[str, Any], width: int) -> list[str]:
@@ -81,7 +84,7 @@ def _pairs(kappas: Sequence[Mapping[str, Any]], width: int) -> list[str]:
 
 
 def _raters(report: Mapping[str, Any], width: int) -> list[str]:
-    raters = report["raters"][:MAX_LISTED_RATERS]
+    raters = _listed(report["raters"])
     if not raters:
         return []
     cells = {
@@ -104,29 +107,68 @@ def _raters(report: Mapping[str, Any], width: int) -> list[str]:
     return ["", *table, *([f"… and {more:,} more raters"] if more else []), ""]
 
 
-def _findings(raters: Sequence[Mapping[str, Any]]) -> list[str]:
+def _listed(raters: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the raters that are printed: of many, those with the most votes."""
+    if len(raters) <= MAX_LISTED_RATERS:
+        return raters
+    return sorted(raters, key=lambda rater: -rater["votes"])[:MAX_LISTED_RATERS]
+
+
+def _reliability(fit: Mapping[str, Any] | None, width: int) -> list[str]:
+    """Print how often each rater is right by Dawid and Skene's model."""
+    if fit is None:
+        return []
+    listed = _listed(fit["raters"])
+    numbers = [_percent(rater) for rater in listed]
+    cells = {
+        "rater": [rater["rater"] for rater in listed],
+        "right, by Dawid-Skene": [number[0] for number in numbers],
+        "95 % interval": [number[1] for number in numbers],
+        "votes": [f"{rater['votes']:,}" for rater in listed],
+    }
+    lines = format_table(cells, right=set(list(cells)[1:]), width=width, longest=40).splitlines()
+    if not fit["converged"]:
+        lines.append(f"EM has not converged in {fit['iterations']:,} steps")
+    return [*lines, ""]
+
+
+def _findings(report: Mapping[str, Any]) -> list[str]:
     """Name the habits and drifts that differ from chance after Holm's adjustment."""
-    lines = []
-    for one in raters:
-        for name, words in _HABITS.items():
-            found = one.get(name)
-            if found and found["holm_p"] < LEAST_SIGNIFICANT:
-                up = found["value"] > 0.5
-                text = words.format(more="more" if up else "less", higher="higher" if up else "lower")
-                lines.append(
-                    f"{one['rater']} {text}: {found['count']:,} of {found['n']:,} rows that differ "
-                    f"(p {found['holm_p']:.2g})"
-                )
-        for name, words in _COURSES.items():
-            drift = one["drift"].get(name)
-            if drift and drift["p"] is not None and drift["holm_p"] < LEAST_SIGNIFICANT:
-                before, after = (drift[half] for half in ("first_half", "second_half"))
-                lines.append(
-                    f"{one['rater']} drifts: {words} in {before['count']:,} of {before['n']:,} cases of the first "
-                    f"half, {after['count']:,} of {after['n']:,} of the second (p {drift['holm_p']:.2g})"
-                )
-    if raters and not lines:
+    raters = report["raters"]
+    lines = [line for rater in raters for line in (*_habit_lines(rater), *_drift_lines(rater))]
+    if not report["rows_with_two"]:
+        lines.append(
+            "no row has labels of two raters: agreement is unknown. Fix: give some rows to two raters"
+        )
+    elif raters and not lines:
         lines = ["no rater departs from the others, or drifts, beyond chance (Holm-adjusted p < 0.05)"]
+    return lines
+
+
+def _habit_lines(rater: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, words in _HABITS.items():
+        habit = rater.get(name)
+        if habit and habit["holm_p"] < LEAST_SIGNIFICANT:
+            up = habit["value"] > 0.5
+            text = words.format(more="more" if up else "less", higher="higher" if up else "lower")
+            lines.append(
+                f"{rater['rater']} {text}: {habit['count']:,} of {habit['n']:,} rows that differ "
+                f"(p {habit['holm_p']:.2g})"
+            )
+    return lines
+
+
+def _drift_lines(rater: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, words in _COURSES.items():
+        drift = rater["drift"].get(name)
+        if drift and drift["p"] is not None and drift["holm_p"] < LEAST_SIGNIFICANT:
+            before, after = (drift[half] for half in ("first_half", "second_half"))
+            lines.append(
+                f"{rater['rater']} drifts: {words} in {before['count']:,} of {before['n']:,} cases of the first "
+                f"half, {after['count']:,} of {after['n']:,} of the second (p {drift['holm_p']:.2g})"
+            )
     return lines
 
 

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
 
 from harken.data import files, pair_layouts, provenance
 from harken.data.columns import rename_columns
 from harken.data.fields import Row, RowError, first_present, to_float
-from harken.data.labels import parse_word_label
+from harken.data.labels import ResponseColumns
+from harken.data.raters.vote_scale import LabelKind, choose_scale
 from harken.errors import UserError
 
-LabelKind = Literal["comparisons", "scores", "labels"]
 ITEM_COLUMNS = ("item", "item_id", "row", "row_id", "task_id", "example_id", "idx", "id")
 LABEL_COLUMNS = ("label", "vote", "choice", "preference", "winner", "score", "rating", "value")
 TIME_COLUMNS = ("time", "timestamp", "received_at", "created_at", "submitted_at", "updated_at")
 LABEL_LISTS = ("ratings", "votes", "annotations", "labels")
 MAX_LABEL_VALUES = 101
 """Most different labels of one file: 0 … 100, for example."""
-_SIDES = (
+MAX_UNREAD = 3
+"""Labels that cannot be read and are shown as examples."""
+_SIDES: tuple[ResponseColumns, ...] = (
     ("response1", "response2"), ("response_1", "response_2"), ("response_a", "response_b"), ("output_1", "output_2"),
     ("answer_a", "answer_b"), ("completion_a", "completion_b"), ("chosen", "rejected"),
 )  # fmt: skip
@@ -59,7 +60,10 @@ class RatedRow:
 
 @dataclass(frozen=True)
 class RatedRows:
-    """Hold the rows of a file. `named`: votes name their rater; else a list has no identities, only values."""
+    """Hold the rows of a file. `named`: votes name their rater; else a list has no identities, only values.
+
+    `unread`: examples of labels that could not be read.
+    """
 
     path: str
     layout: str
@@ -68,6 +72,7 @@ class RatedRows:
     named: bool
     labels: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def raters(self) -> list[str]:
@@ -165,33 +170,35 @@ class _Reader:
         self.votes: dict[str, list[tuple[str, object, tuple[float, int]]]] = {}
         self.facts: dict[str, tuple[bool | None, object]] = {}
         self.named = layout in ("columns", "long")
-        self.sides = next(
-            (pair for pair in _SIDES if rows and all(isinstance(rows[0].get(s), str | list) for s in pair)),
-            None,
-        )
+        self.unread: dict[str, None] = {}
+        self.sides = _sides(rows)
 
     def read(self, place: int, row: Row) -> None:
         long = _long_columns(row, self.columns) if self.layout == "long" else None
         if self.layout == "long" and long is None:
             raise RowError("missing_field", self.columns.rater or "rater")
         key = first_present(row, ITEM_COLUMNS)
-        item = str(row[long[0]]) if long else str(row[key]) if key else str(place)
+        item = _name(row[long[0]], long[0]) if long else _name(row[key], key) if key else str(place)
         if not long and item in self.votes:
             item = f"{item}, row {place + 1}"
-        votes = self._votes(row, place, long)
+        votes = [
+            (_name(rater, "rater"), self._side_of_text(row, value), order)
+            for rater, value, order in self._votes(row, place, long)
+        ]
         if not votes:
             raise RowError("unscored")
         self.votes.setdefault(item, []).extend(votes)
-        self.facts.setdefault(item, (self._first_longer(row), row.get(provenance.GOLD_COLUMN)))
+        gold = self._side_of_text(row, row.get(provenance.GOLD_COLUMN))
+        self.facts.setdefault(item, (self._first_longer(row), gold))
 
     def _votes(
         self, row: Row, place: int, long: tuple[str, str, str] | None
-    ) -> list[tuple[str, object, tuple[float, int]]]:
+    ) -> list[tuple[object, object, tuple[float, int]]]:
         time = _time(row)
         if long is not None:
             if row.get(long[2]) is None or row.get(long[1]) is None:
                 raise RowError("missing_field", long[2] if row.get(long[2]) is None else long[1])
-            return [(str(row[long[1]]), row[long[2]], (time, place))]
+            return [(row[long[1]], row[long[2]], (time, place))]
         if self.layout == "columns":
             names = self.columns.raters or pair_layouts.annotator_columns(row)
             return [(name, row[name], (time, place)) for name in names if row.get(name) is not None]
@@ -201,18 +208,26 @@ class _Reader:
             else first_present(row, LABEL_LISTS)
         )
         entries = row.get(column) if column else None
-        found: list[tuple[str, object, tuple[float, int]]] = []
+        votes: list[tuple[object, object, tuple[float, int]]] = []
         for number, entry in enumerate(entries if isinstance(entries, list) else []):
-            rater, value = f"#{number + 1}", entry
+            rater: object = f"#{number + 1}"
+            value = entry
             if isinstance(entry, Mapping):
                 who = first_present(entry, provenance.RATER_COLUMNS)
                 what = first_present(entry, ("score", *LABEL_COLUMNS))
                 value = entry[what] if what else None
                 if who is not None:
-                    rater, self.named = str(entry[who]), True
+                    rater, self.named = entry[who], True
             if value is not None:
-                found.append((rater, value, (time, place)))
-        return found
+                votes.append((rater, value, (time, place)))
+        return votes
+
+    def _side_of_text(self, row: Row, value: object) -> object:
+        """Return the name of the response that a label quotes word by word; else the label as it is."""
+        if self.sides is None or not isinstance(value, str):
+            return value
+        same = [side for side in self.sides if row.get(side) == value]
+        return same[0] if len(same) == 1 else value
 
     def _first_longer(self, row: Row) -> bool | None:
         if self.sides is None:
@@ -223,26 +238,50 @@ class _Reader:
         return len(first) > len(second)
 
     def finish(self) -> RatedRows:
-        given = [value for votes in self.votes.values() for _, value, _ in votes]
-        if not given:
+        """Read the labels that were collected. Raises UserError where none can be read, or too many differ."""
+        labels = [value for votes in self.votes.values() for _, value, _ in votes]
+        if not labels:
             raise UserError(
                 "no row has a label", where=self.path, fix="name the columns of the labels (--help)"
             )
-        read, kind, labels = self._scale(given)
+        scale = choose_scale(labels, self.layout, self.sides, _natural, self.path)
         rows = []
         for item, votes in self.votes.items():
             known = []
             for rater, value, order in votes:
-                number = read(value)
+                number = scale.read(value)
                 if number is None:
-                    self.dropped["unknown_label"] += 1
+                    self._note_unread("unknown_label", value)
                 else:
                     known.append(RaterVote(rater, number, order))
             first_longer, gold = self.facts[item]
-            rows.append(
-                RatedRow(item, _last_by_rater(known), first_longer, None if gold is None else read(gold))
-            )
-        different = {vote.value for row in rows for vote in row.votes}
+            rows.append(RatedRow(item, _last_by_rater(known), first_longer, self._gold(gold, scale.read)))
+        self._require_few_labels({vote.value for row in rows for vote in row.votes}, labels[0])
+        return RatedRows(
+            self.path,
+            self.layout,
+            scale.kind,
+            rows,
+            self.named,
+            list(scale.words),
+            self.dropped,
+            list(self.unread),
+        )
+
+    def _gold(self, gold: object, read: Callable[[object], float | None]) -> float | None:
+        if gold is None:
+            return None
+        number = read(gold)
+        if number is None:
+            self._note_unread("unknown_gold", gold)
+        return number
+
+    def _note_unread(self, reason: str, value: object) -> None:
+        self.dropped[reason] += 1
+        if len(self.unread) < MAX_UNREAD:
+            self.unread[repr(value)[:40]] = None
+
+    def _require_few_labels(self, different: set[float], example: object) -> None:
         if len(different) > MAX_LABEL_VALUES:
             raise UserError(
                 f"the labels have {len(different):,} different values, more than {MAX_LABEL_VALUES}",
@@ -251,40 +290,25 @@ class _Reader:
             )
         if not different:
             raise UserError(
-                f"no label can be read, for example {given[0]!r}",
+                f"no label can be read, for example {example!r}",
                 where=self.path,
                 fix="write numbers, or the name of a side or tie (docs/people.md)",
             )
-        return RatedRows(self.path, self.layout, kind, rows, self.named, labels, self.dropped)
 
-    def _scale(self, given: Sequence[object]) -> tuple[Any, LabelKind, list[str]]:
-        """Return how one label is read, the kind of the file, and the words that are labels."""
-        if self.layout == "individual_preference":
-            return to_float, "comparisons", []
-        words = [value for value in given if isinstance(value, str) and to_float(value) is None]
-        if self.sides is not None and (words or {to_float(v) for v in given} <= {0.0, 1.0, 2.0, None}):
-            sides = self.sides
 
-            def side(value: object) -> float | None:
-                if isinstance(value, str) and (judged := parse_word_label(value, sides)) is not None:
-                    return judged[0]
-                return pair_layouts.VOTES.get(to_float(value))  # type: ignore[arg-type]
+def _sides(rows: Sequence[Row]) -> ResponseColumns | None:
+    """Return the columns of the two responses: the first known pair that a row has as text or turns."""
+    for pair in _SIDES:
+        if any(all(isinstance(row.get(side), str | list) for side in pair) for row in rows):
+            return pair
+    return None
 
-            if not words and self.layout != "columns" and {to_float(v) for v in given} <= {0.0, 1.0}:
-                raise UserError(
-                    f"votes of 0 and 1 may mean tie and {sides[0]}, or {sides[0]} and {sides[1]}",
-                    where=self.path,
-                    fix=f"write {sides[0]}, {sides[1]} and tie, or numbers below 0, above 0 and 0",
-                )
-            if any(side(word) is not None for word in words) or not words:
-                return side, "comparisons", []
-        if self.sides is not None and not words and any((to_float(v) or 0) < 0 for v in given):
-            return to_float, "comparisons", []
-        if not words and not any(isinstance(value, bool) for value in given):
-            return to_float, "scores", []
-        labels = sorted({_word(value) for value in given}, key=_natural)
-        index = {label: float(i) for i, label in enumerate(labels)}
-        return (lambda value: index.get(_word(value))), "labels", labels
+
+def _name(value: object, column: str) -> str:
+    """Return a rater or an item as text. Raises RowError for a list or an object, which name nobody."""
+    if isinstance(value, list | dict) or not str(value).strip():
+        raise RowError("wrong_type", column)
+    return str(value)
 
 
 def _last_by_rater(votes: Sequence[RaterVote]) -> tuple[RaterVote, ...]:
@@ -305,10 +329,6 @@ def _time(row: Row) -> float:
         return datetime.fromisoformat(str(value)).timestamp() if isinstance(value, str) else 0.0
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _word(value: object) -> str:
-    return " ".join(str(value).split()).lower()
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:

@@ -68,7 +68,8 @@ def alpha_interval(
     """Compute Krippendorff's alpha with a percentile bootstrap interval over rows; None as `krippendorff_alpha`.
 
     Rows are resampled with all their ratings. Where no row has a disagreement the bootstrap does not vary, and the
-    lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Fewer than
+    lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Where all rows
+    have the same disagreement it does not vary either, and the bounds are twice that share away. Fewer than
     `LEAST_CLUSTERS` rows have the interval [-1, 1].
     """
     per_row, values = _coincidences(rows)
@@ -87,6 +88,9 @@ def alpha_interval(
     if len(per_row) < LEAST_CLUSTERS or not len(defined):
         return AlphaInterval(len(per_row), value, -1.0, 1.0)
     if is_constant(defined):
+        if value < 1:
+            possible = 2 * rule_of_three(len(per_row))
+            return AlphaInterval(len(per_row), value, max(-1.0, value - possible), min(1.0, value + possible))
         lowest = _lowest_alpha(per_row.sum(axis=0), level, values, len(per_row))
         return AlphaInterval(len(per_row), value, lowest, 1.0)
     low, high = percentile_interval(defined, clusters=len(per_row))
