@@ -13,7 +13,7 @@ NONFINITE_PY, LOOP, LEARN, PPO, KL, OPTIMISER, TRACKING = (
     "train/optim/optimiser.py",
     "run/tracking.py",
 )
-SFT, REWARD = "train/sft.py", "train/reward_model.py"
+SFT, REWARD = "train/sft.py", "train/head_stage.py"
 
 # Mistake, file, what stands there, what is planted.
 TABLE = [
@@ -38,9 +38,9 @@ TABLE = [
     ("dropout stays on", SFT, "SupervisedStage.step: self.backbone.set_adapter_dropout(False)", "pass"),
     ("the gradient's rows are not shown", SFT, 'SupervisedStage._step: with attach_tensors(lambda: vars(self._collate(rows))):\n    ...', "if True:\n    ..."),
     ("SFT: gradients stay", SFT, 'SupervisedStage.step: self.optimiser.zero_grad()', 'pass'),
-    ("an infinite reward of a pair passes", REWARD, "RewardStage._backward: check_finite([('reward', sides, None)], 'training', tensors, names)", "pass"),
-    ("the sides of a pair are mixed up", REWARD, "RewardStage._backward: sides.view(2, -1).T", "sides.view(-1, 2)"),
-    ("reward model: gradients stay", REWARD, 'RewardStage.step: self.optimiser.zero_grad()', 'pass'),
+    ("an infinite reward of a pair passes", REWARD, "HeadStage._backward: check_finite([('reward', detached.reshape(-1), None)], 'training', tensors, names)", "pass"),
+    ("the sides of a pair are mixed up", REWARD, "HeadStage._backward: detached.T", "detached.reshape(-1, 2)"),
+    ("reward model: gradients stay", REWARD, 'HeadStage.step: self.optimiser.zero_grad()', 'pass'),
     ("an infinite gradient is clipped to zero", OPTIMISER, "Optimiser.clip: not torch.isfinite(norm)", "torch.isnan(norm)"),
     ("the parameter is sought after clipping", OPTIMISER, "Optimiser.clip: (name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())", "iter(gradients)"),
     ("padding is looked at", NONFINITE_PY, 'check_finite: ~torch.isfinite(values) & counts', "~torch.isfinite(values)"),

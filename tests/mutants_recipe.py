@@ -65,5 +65,5 @@ RECIPE = [
     Mutant("encoder: taken as a policy", "models/resolve.py", "require_use: use != 'reward' and source.is_encoder", "False", f"{TESTS}::test_an_encoder_is_no_policy_and_is_not_quantised"),
     Mutant("encoder: the policy's tokens are read", "reward/learned.py", "LearnedReward.__init__: None if same else model.renderer()", "None", f"{TESTS}::test_scores_are_those_of_plain_transformers_and_the_head[False-bert]"),
     Mutant("whole reward model: its head is not needed", "models/resolve.py", "_from_folder: ('config.json' if whole else 'adapter_config.json', 'reward_head.safetensors')", "()", f"{TESTS}::test_a_fully_trained_language_model_is_saved_whole_and_scores_as_before"),
-    Mutant("whole reward model: only the head is trained", "train/reward_model.py", "RewardStage.__init__: backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()", "backbone.adapter_parameters(ADAPTER)", f"{TRAINED}::test_a_resumed_run_is_the_run_that_never_stopped"),
+    Mutant("whole reward model: only the head is trained", "train/head_stage.py", "HeadStage.__init__: backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()", "backbone.adapter_parameters(ADAPTER)", f"{TRAINED}::test_a_resumed_run_is_the_run_that_never_stopped"),
 ]  # fmt: skip

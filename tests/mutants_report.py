@@ -20,7 +20,7 @@ REPORT = [
     Mutant("charts: the judge's metric has another name", "explorer/charts.py", "<module>: 'eval/judge_'", "'eval/gold_'", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("charts: a metric that nobody writes", "explorer/charts.py", "<module>: 'eval/margin'", "'eval/margins'", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("training: the role table is not printed", "train/launch.py", "_train: print_roles(rows)", "pass", f"{PAGE}::test_a_run_prints_its_role_table"),
-    Mutant("reward model: no mean and spread of its rewards", "train/reward_model.py", "RewardStage._step: metrics |= {'reward/mean': float(rewards.mean()), 'reward/std': float(rewards.std())}", "pass", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
+    Mutant("reward model: no mean and spread of its rewards", "train/reward_model.py", "RewardStage.step_metrics: {'reward/mean': float(scores.mean()), 'reward/std': float(scores.std())}", "{}", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("verdict: the tests never disagree", "evaluate/verdict.py", "disagreement_sentence: few or signs == interval_sign(pair['reward'])", "True", "evaluate/test_verdict.py"),
     Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", "disagreement_sentence: votes if pair['holm_p'] < SIGNIFICANT else 0", "votes", "evaluate/test_verdict.py"),
     Mutant("compare: a tie is half a win", "evaluate/estimates.py", "win_figures: units.rate(signs > 0, known)", "units.rate((signs + 1) / 2, known)", "evaluate/test_compare.py evaluate/test_tables.py"),

@@ -40,7 +40,7 @@ UNFINISHED_PAGE = "unfinished_report.html"
 """The page of a pipeline that is not finished: that of its report stage would stand for a finished stage."""
 MAX_NAMES = 4
 """Names of runs in a title."""
-ORDER = ("sft", "reward", "dpo", "online_dpo", "ppo")
+ORDER = ("sft", "reward", "classifier", "dpo", "online_dpo", "ppo")
 """Training types in the order of a pipeline's stages."""
 
 

@@ -29,7 +29,7 @@ from harken.config.preference_training import (
     OnlineDPOTraining,
 )
 from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import ClassifierTraining, RewardTraining, SupervisedTraining
 from harken.train.launch import train
 
 pytestmark = pytest.mark.nightly
@@ -117,6 +117,13 @@ REWARD = SUPERVISED | {
     "training.normalise": Change("none"),
     "training.selection_fraction": Change(0.5),
     "training.card": Change({"pairs": 0}),
+}
+CLASSIFIER = SUPERVISED | {
+    "training.label_smoothing": Change(0.2),
+    "training.selection_fraction": Change(0.5),
+    "training.class_weights": Change("balanced"),
+    "training.desirable_weight": Change(3.0),
+    "training.undesirable_weight": Change(3.0),
 }
 GRPO = {"training.ppo.advantage": "grpo", "training.ppo.samples_per_prompt": 2}
 PPO = ALL_STAGES | {
@@ -226,11 +233,14 @@ ONLINE_DPO = (
         f"{_ONLINE}.judges": Change([{"type": "rule", "name": "intact"}]),
     }
 )
-CHANGES = {"sft": SUPERVISED, "reward": REWARD, "ppo": PPO, "dpo": DPO, "online_dpo": ONLINE_DPO}
+CHANGES = {
+    "sft": SUPERVISED, "reward": REWARD, "classifier": CLASSIFIER, "ppo": PPO, "dpo": DPO, "online_dpo": ONLINE_DPO,
+}  # fmt: skip
 
 TRAININGS = {
     "sft": SupervisedTraining,
     "reward": RewardTraining,
+    "classifier": ClassifierTraining,
     "ppo": PPOTraining,
     "dpo": DPOTraining,
     "online_dpo": OnlineDPOTraining,

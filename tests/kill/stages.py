@@ -27,6 +27,7 @@ from harken.train.launch import train
 KINDS = (
     "sft",
     "reward",
+    "classifier",
     "ppo",
     "dpo",
     "online_dpo",
@@ -133,6 +134,7 @@ def _stage(root: Path, kind: str) -> dict[str, Any]:
     training = {
         "sft": _SFT,
         "reward": _REWARD,
+        "classifier": _REWARD | {"type": "classifier"},
         "ppo": {"type": "ppo", "eval_every": 2, "ppo": _PPO},
         "dpo": _DPO,
         "online_dpo": _ONLINE_DPO,

@@ -69,7 +69,7 @@ def test_property_11_bradley_terry_at_the_last_token_only() -> None:
         stage = reward_stage(tiny_backbone(), centre_coef=0.0, **keys)
         outputs = kept_states(stage.backbone)
         with stage.backbone.role("reward"):
-            better, worse = stage._rewards(PAIRS)
+            better, worse = stage._scores(PAIRS)
             losses = stage.loss(better, worse, PAIRS)
             losses.sum().backward()
         rows = [pair.chosen_tokens for pair in PAIRS] + [pair.rejected_tokens for pair in PAIRS]

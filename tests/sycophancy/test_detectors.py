@@ -214,6 +214,17 @@ def test_parts_that_cannot_be_built_are_refused(part: dict[str, Any], problem: s
         ppo_config(reward_model=None, rewards=[{"type": "sycophancy_penalty", **part}])
 
 
+def test_responses_of_one_cluster_are_about_one_question(tmp_path: Path) -> None:
+    """The same fact is asked in several words, and its responses are not independent."""
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": f"{words} capital?", "response": "Sydney.", "label": n, "cluster": "capital"}
+        for n, words in enumerate(("Which", "What"))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.cluster for row in read_labelled(str(path))] == ["capital", "capital"]
+
+
 def test_rows_of_no_layout_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     for row, problem in (

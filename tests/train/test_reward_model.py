@@ -115,7 +115,7 @@ def test_the_metrics_of_a_step_are_those_of_its_pairs() -> None:
     trained.step(0)
     batch = [rows[i] for i in batch_indices(1, len(rows), 8, trained.seed, trained.label)]
     with torch.no_grad(), trained.backbone.role(trained.adapter):
-        gaps = torch.cat([torch.subtract(*trained._rewards([row])) for row in batch])
+        gaps = torch.cat([torch.subtract(*trained._scores([row])) for row in batch])
     metrics = trained.step(1)
     assert metrics["margin"] == pytest.approx(float(gaps.mean()), abs=1e-4) and float(gaps.std()) > 0
     assert metrics["accuracy"] == pytest.approx(float((gaps > 0).float().mean()))
@@ -128,8 +128,8 @@ def test_normalisation_is_measured_on_training_responses(
     """P14."""
     trained = stage(pairs(), normalise=normalise)
     monkeypatch.setattr(trained.model, "save", lambda *arguments: None)
-    monkeypatch.setattr("harken.train.reward_model.resolve", lambda name: None)
-    monkeypatch.setattr("harken.train.reward_model.lineage_fingerprint", lambda source: "")
+    monkeypatch.setattr("harken.train.head_stage.resolve", lambda name: None)
+    monkeypatch.setattr("harken.train.head_stage.lineage_fingerprint", lambda source: "")
     trained.save(tmp_path)
     rows = [tokens for pair in trained.pairs for tokens in (pair.chosen_tokens, pair.rejected_tokens)]
     scores = np.array([trained.model.standardize(v) for v in trained.model.raw_scores(rows, 1000)])

@@ -23,7 +23,7 @@ from harken.config.rewards import (
     RulePart,
     SycophancyPenaltyPart,
 )
-from harken.config.training import Optimisation, RewardTraining, SupervisedTraining
+from harken.config.training import ClassifierTraining, Optimisation, RewardTraining, SupervisedTraining
 from harken.errors import UserError
 
 PPOConfig = PPOSettings
@@ -43,6 +43,7 @@ Reward = LoadedRewardModel | str | Callable[..., float | None] | Part | Mapping[
 TRAINING: dict[str, type[Optimisation]] = {
     "sft": SupervisedTraining,
     "reward": RewardTraining,
+    "classifier": ClassifierTraining,
     "ppo": PPOTraining,
     "dpo": DPOTraining,
     "online_dpo": OnlineDPOTraining,

@@ -72,7 +72,8 @@ class DataConfig(Strict):
     """The split of a hub data set, or of a folder that has several."""
     positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
     """For rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
-    (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused."""
+    (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused. For a classifier: the
+    label whose probability the score is the log-odds of; words such as honest and faulty need no key, 0 and 1 do."""
     prompt_tokens: PositiveInt | None = None
     """For rows with a text and a label: the tokens at the beginning of a text that are the prompt (docs/input.md)."""
     prompt_tokenizer: str | None = None

@@ -18,7 +18,7 @@ from harken.config.base import (
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.trackers import TrackerSettings
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import ClassifierTraining, RewardTraining, SupervisedTraining
 
 
 class LoraSettings(Strict):
@@ -61,7 +61,7 @@ class CheckpointSettings(Strict):
 WeightDtypeName = Literal["float32", "bfloat16", "int8", "nf4"]
 
 Training = Annotated[
-    SupervisedTraining | RewardTraining | PPOTraining | DPOTraining | OnlineDPOTraining,
+    SupervisedTraining | RewardTraining | ClassifierTraining | PPOTraining | DPOTraining | OnlineDPOTraining,
     Field(discriminator="type"),
 ]
 

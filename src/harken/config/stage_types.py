@@ -35,6 +35,7 @@ class StageType:
 STAGE_TYPES: dict[str, StageType] = {
     "sft": StageType(RunConfig, "final", "policy", "supervised fine-tuning"),
     "reward": StageType(RunConfig, "final", "reward model", "reward model"),
+    "classifier": StageType(RunConfig, "final", "reward model", "classifier of responses"),
     "ppo": StageType(RunConfig, "final", "policy", "PPO"),
     "dpo": StageType(RunConfig, "final", "policy", "preference optimisation (DPO)"),
     "online_dpo": StageType(RunConfig, "final", "policy", "online DPO"),

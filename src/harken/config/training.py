@@ -50,37 +50,56 @@ class SupervisedTraining(Optimisation):
     max_steps: PositiveInt | None = None
 
 
-class RewardTraining(Optimisation):
+class HeadTraining(Optimisation):
+    """What training of a scalar head shares: reward models and classifiers."""
+
+    lr: Rate = 1e-4
+    batch_size: Size = 16
+    epochs: Size = 1
+    max_steps: PositiveInt | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    selection_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the held-out prompts that select the best checkpoint, by their loss; they are left out of all other
+    held-out metrics. 0: the last weights are kept."""
+
+    @model_validator(mode="after")
+    def _no_patience(self) -> HeadTraining:
+        if self.patience is not None and not self.selection_fraction:
+            raise ValueError(
+                "a model with a scalar head keeps its last weights and has no best checkpoint for patience. "
+                "Fix: set epochs or max_steps, or selection_fraction"
+            )
+        return self
+
+
+class RewardTraining(HeadTraining):
     """A scalar reward head and adapter, trained on preferences by the Bradley–Terry loss."""
 
     type: Literal["reward"]
-    lr: Rate = 1e-4
     batch_size: Size = 16
     """Pairs per optimiser step."""
-    epochs: Size = 1
-    max_steps: PositiveInt | None = None
     strength: Literal["ignore", "weight", "margin"] = "ignore"
     """Use of the preference strength: none, as the pair's weight max(1, strength), or as a margin."""
     margin_scale: NonNegative = 1.0
     """With `strength: margin`: margin = scale × strength, in units of reward."""
     centre_coef: NonNegative = 0.01
     """Weight of (r_chosen + r_rejected)², which keeps rewards near zero."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     ties: Literal["soft", "drop"] = "soft"
     """soft: the label of a tie is 0.5. drop: ties are removed."""
     normalise: Literal["none", "centre", "standardise"] = "centre"
     """Normalisation of the saved model's scores on training responses: none, mean 0, or mean 0 and deviation 1."""
-
-    selection_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the held-out prompts that select the best checkpoint, by their loss; they are left out of all other
-    held-out metrics. 0: the last weights are kept."""
     card: CardSettings = CardSettings()
 
-    @model_validator(mode="after")
-    def _no_patience(self) -> RewardTraining:
-        if self.patience is not None and not self.selection_fraction:
-            raise ValueError(
-                "a reward model keeps its last weights and has no best checkpoint for patience. "
-                "Fix: set epochs or max_steps, or selection_fraction"
-            )
-        return self
+
+class ClassifierTraining(HeadTraining):
+    """A scalar head and adapter, trained on labelled responses by binary cross-entropy: its score is a log-odds."""
+
+    type: Literal["classifier"]
+    batch_size: Size = 16
+    """Responses per optimiser step."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: rows of the rarer label weigh more, so that both labels weigh the same in sum."""
+    desirable_weight: Positive = 1.0
+    """Weight of the responses with the positive label, times that of `class_weights`."""
+    undesirable_weight: Positive = 1.0
+    """Weight of the others, times that of `class_weights`. Weights shift the probabilities on purpose."""

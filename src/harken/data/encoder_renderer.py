@@ -15,7 +15,7 @@ from harken.chat.template import TemplateRefusal
 from harken.data.chat import Renderer
 from harken.data.special_tokens import SpecialTokens
 from harken.errors import UserError
-from harken.records import Demonstration, Message, TokenDemonstration
+from harken.records import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,10 +55,6 @@ class EncoderRenderer(Renderer):
     def encode_response(self, text: str, ended: bool = True) -> list[int]:
         """Encode a response and the separator after it, which a truncated response has as well."""
         return [*self._encode(self._escape(text, response=True)), *self.suffix]
-
-    def encode_demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration:
-        """Raise TypeError: an encoder does not generate."""
-        raise TypeError("an encoder has no demonstrations")
 
     def _escape(self, text: str, *, response: bool = False) -> str:
         return self.special.escape(text, response=response)

@@ -25,8 +25,21 @@ from harken.errors import UserError
 from harken.seeds import permutation
 
 LAYOUT = "text_label"
-POSITIVE = frozenset({"pos", "positive", "good", "thumbs up", "like", "liked"})
-NEGATIVE = frozenset({"neg", "negative", "bad", "thumbs down", "dislike", "disliked"})
+POSITIVE = frozenset({"pos", "positive", "good", "thumbs up", "like", "liked", "honest", "desirable"})
+NEGATIVE = frozenset(
+    {
+        "neg",
+        "negative",
+        "bad",
+        "thumbs down",
+        "dislike",
+        "disliked",
+        "faulty",
+        "sycophantic",
+        "dishonest",
+        "undesirable",
+    }
+)
 MAX_LISTED_KEYS = 8
 
 
@@ -55,12 +68,18 @@ def label_key(value: object) -> str | None:
 
 
 def judge_labels(
-    labels: Sequence[object], names: Sequence[str], positive: str | int | None, where: str
+    labels: Sequence[object],
+    names: Sequence[str],
+    positive: str | int | None,
+    where: str,
+    *,
+    numbers_are_clear: bool = True,
 ) -> Meaning:
     """Decide which label is the positive one, from all labels of a file.
 
     `names` are the names that the data set declares for the labels 0, 1, … (`ClassLabel`), if it does; `positive` is
-    `data.positive_label`. Without either, words such as pos and neg, true and false, 1 with 0 or −1 are understood.
+    `data.positive_label`. Without either, words such as pos and neg are understood; true and false, 1 with 0 or −1 only
+    where `numbers_are_clear`.
     Raises UserError, with the labels and their counts, when there are not two, or their meaning is unclear.
     """
     counts = Counter(key for value in labels if (key := label_key(value)) is not None)
@@ -71,7 +90,7 @@ def judge_labels(
     )
     if len(counts) != 2:
         raise UserError(
-            f"pairs need a positive and a negative label, and the column label has {len(counts)} ({listed or 'none'})",
+            f"a positive and a negative label are needed, and the column label has {len(counts)} ({listed or 'none'})",
             where=where,
             fix="leave two labels in the file, or name a split in which every text has one of two labels",
         )
@@ -90,7 +109,7 @@ def judge_labels(
         bad = [key for key in counts if texts.get(key) in NEGATIVE]
         if len(good) == len(bad) == 1:
             return _meaning(counts, good[0], reason)
-    if not names and set(counts) in ({"0", "1"}, {"-1", "1"}, {"true", "false"}):
+    if numbers_are_clear and not names and set(counts) in ({"0", "1"}, {"-1", "1"}, {"true", "false"}):
         return _meaning(counts, "true" if "true" in counts else "1", "1 with 0 or -1, or true")
     raise UserError(
         f"it is unclear which label is the positive one: {listed}",
@@ -104,12 +123,15 @@ def to_prompts(rows: Sequence[LocatedRow], rule: PromptRule) -> Iterator[Located
     return _map(rows, lambda row: {**_rest(row), "prompt": _user(rule.split(_text(row))[0])})
 
 
-def to_demonstrations(rows: Sequence[LocatedRow], rule: PromptRule) -> Iterator[LocatedRow]:
+def to_demonstrations(
+    rows: Sequence[LocatedRow], rule: PromptRule, *, keep_label: bool = False
+) -> Iterator[LocatedRow]:
     """Yield rows of demonstrations, of either label: the beginning of a text and its rest."""
 
     def convert(row: Row) -> Row:
         prompt, response = rule.split(_text(row))
-        return {**_rest(row), "prompt": _user(prompt), "response": response}
+        label = {"label": row.get("label")} if keep_label else {}
+        return {**_rest(row), **label, "prompt": _user(prompt), "response": response}
 
     return _map(rows, convert)
 

@@ -42,7 +42,7 @@ CHARS_PER_TOKEN = 100
 """Upper bound of characters per token: a text too long for its token limit is dropped before it is tokenised."""
 RESPONSES_DROPPED = "context lost assistant turns at its end"
 
-_Read = tuple[Sequence[Record | RowError], bool]
+Read = tuple[Sequence[Record | RowError], bool]
 """The records or errors of one row, and whether assistant turns at the end of its context were dropped."""
 
 
@@ -54,7 +54,7 @@ def parse_prompt_rows(
     Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
     """
     if data.prompt_column is None:
-        rows, layout, report = _open(data, path, "prompt_only")
+        rows, layout, report = open_rows(data, path, "prompt_only")
         read_turns = layout.prompt
         assert read_turns is not None
     else:
@@ -69,7 +69,7 @@ def parse_prompt_rows(
     seen: set[str] = set()
     ids: set[str] = set()
 
-    def read(row: Row) -> _Read[Prompt]:
+    def read(row: Row) -> Read[Prompt]:
         prompt, shortened = prompt_of_row(row, read_turns(row))
         if (content := content_hash(prompt.messages, prompt.tools)) in seen:
             raise RowError("duplicate_prompt")
@@ -81,16 +81,16 @@ def parse_prompt_rows(
         details = prompt.details | extra
         return [replace(prompt, reference=_reference(row), details=details)], shortened
 
-    return _convert(rows, read, report, data.max_length), report
+    return convert_rows(rows, read, report, data.max_length), report
 
 
 def parse_demonstration_rows(
     data: DataConfig, path: str | None = None
 ) -> tuple[list[Demonstration], DataReport]:
     """Parse prompts with their target responses: the better side of a preference, the best response of a ranking."""
-    rows, layout, report = _open(data, path, "sft")
+    rows, layout, report = open_rows(data, path, "sft")
 
-    def read(row: Row) -> _Read[Demonstration]:
+    def read(row: Row) -> Read[Demonstration]:
         if _is_bad(row):
             raise RowError("labelled_bad", "label")
         turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
@@ -99,12 +99,12 @@ def parse_demonstration_rows(
             raise RowError("empty_response")
         return [Demonstration(prompt, response)], shortened
 
-    return _convert(rows, read, report, data.max_length), report
+    return convert_rows(rows, read, report, data.max_length), report
 
 
 def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
     """Parse single responses with a thumb up or down in the column `label`."""
-    rows, layout, report = _open(data, path, "sft")
+    rows, layout, report = open_rows(data, path, "sft")
     if layout.demonstration is None:
         raise UserError(
             f"rows in layout {layout.name!r} ({layout.description}) are not single responses with a label",
@@ -113,7 +113,7 @@ def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[De
         )
     read_response = layout.demonstration
 
-    def read(row: Row) -> _Read[Demonstration]:
+    def read(row: Row) -> Read[Demonstration]:
         desirable = parse_thumb(row.get("label"))
         if desirable is None:
             raise RowError("no_thumb", "label")
@@ -123,7 +123,7 @@ def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[De
             raise RowError("empty_response")
         return [Demonstration(prompt, response, desirable)], shortened
 
-    return _convert(rows, read, report, data.max_length), report
+    return convert_rows(rows, read, report, data.max_length), report
 
 
 def holds_pairs(data: DataConfig) -> bool:
@@ -144,11 +144,11 @@ def parse_preference_rows(
 
     `seed` joins labelled texts to pairs (`labelled_texts`); other layouts do not use it.
     """
-    rows, layout, report = _open(data, path, "preference", seed)
+    rows, layout, report = open_rows(data, path, "preference", seed)
     judged: list[tuple[float, ...]] = []
     scored: Counter[str] = Counter()
 
-    def read(row: Row) -> _Read[Pair]:
+    def read(row: Row) -> Read[Pair]:
         if layout.comparisons is None:
             return [token_pairs.parse_token_pair(row, data.max_length, _row_id(row))], False
         turns, compared = layout.comparisons(row)
@@ -156,7 +156,7 @@ def parse_preference_rows(
         scored[_scores(row)] += 1
         records: list[Pair | RowError] = []
         for comparison in compared:
-            reason = _rejection_reason(comparison)
+            reason = rejection_reason(comparison)
             if reason is None:
                 judged.append(comparison.raters)
             if len(compared) == 1:
@@ -174,7 +174,7 @@ def parse_preference_rows(
             )
         return records, shortened
 
-    records: list[Pair] = _convert(rows, read, report, data.max_length)
+    records: list[Pair] = convert_rows(rows, read, report, data.max_length)
     report.warnings += [
         f"{scored[order]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): their labels are used"
         for order, what in (("equal", "equally"), ("reversed", "the other way round"))
@@ -203,8 +203,12 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
     return path or data.path
 
 
-def _open(
-    data: DataConfig, path: str | None, task: Task, seed: int = DEFAULT_SEED
+def open_rows(
+    data: DataConfig,
+    path: str | None,
+    task: Task,
+    seed: int = DEFAULT_SEED,
+    keep_label: bool = False,
 ) -> tuple[list[files.LocatedRow], Layout, DataReport]:
     """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
@@ -215,7 +219,7 @@ def _open(
     layout = layouts.find_layout(data.layout, objects, where=path)
     note, name = "", layout.name
     if layout.name == labelled_texts.LAYOUT:
-        rows, layout, note = _labelled(rows, data, path, task, seed)
+        rows, layout, note = _labelled(rows, data, path, task, seed, keep_label)
     if layout.make_comparisons is not None and task != "prompt_only":
         read = layout.make_comparisons(objects, data.label_scale, path)
         layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
@@ -234,7 +238,12 @@ def _open(
 
 
 def _labelled(
-    rows: Sequence[files.LocatedRow], data: DataConfig, path: str, task: Task, seed: int
+    rows: Sequence[files.LocatedRow],
+    data: DataConfig,
+    path: str,
+    task: Task,
+    seed: int,
+    keep_label: bool,
 ) -> tuple[list[files.LocatedRow], Layout, str]:
     """Turn rows of a text and a label into rows of the layout that the task reads; also return what to print."""
     rule = prompt_rule(data)
@@ -244,14 +253,19 @@ def _labelled(
         meaning = labelled_texts.judge_labels(labels, names, data.positive_label, path)
         pairs, note = labelled_texts.to_pairs(rows, rule, meaning, seed)
         return pairs, layouts.find_layout("prompt_chosen_rejected", [], where=path), note
-    convert = labelled_texts.to_prompts if task == "prompt_only" else labelled_texts.to_demonstrations
+    converted = (
+        labelled_texts.to_prompts(rows, rule)
+        if task == "prompt_only"
+        else labelled_texts.to_demonstrations(rows, rule, keep_label=keep_label)
+    )
     note = f"the first {rule.description} of a text are the prompt, whatever its label is"
-    return list(convert(rows, rule)), layouts.find_layout("prompt", [], where=path), note
+    return list(converted), layouts.find_layout("prompt", [], where=path), note
 
 
-def _convert(
-    rows: Sequence[files.LocatedRow], read: Callable[[Row], _Read[Record]], report: DataReport, limit: int
+def convert_rows(
+    rows: Sequence[files.LocatedRow], read: Callable[[Row], Read[Record]], report: DataReport, limit: int
 ) -> list[Record]:
+    """Read every row with `read`, and count in the report what is kept, dropped and shortened."""
     longest = max(MAX_CHARS, CHARS_PER_TOKEN * limit)
     records: list[Record] = []
     used: set[str] = set()
@@ -374,12 +388,13 @@ def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
     best = compared[0]
     if best.score == 0:
         raise RowError("tie")
-    if reason := _rejection_reason(best):
+    if reason := rejection_reason(best):
         raise RowError(reason)
     return turns, best.first if best.score < 0 else best.second
 
 
-def _rejection_reason(comparison: Comparison) -> str | None:
+def rejection_reason(comparison: Comparison) -> str | None:
+    """Return why a comparison cannot be used: an empty response, or two equal ones; None where it can."""
     if not comparison.first.strip() or not comparison.second.strip():
         return "empty_response"
     return "identical_responses" if comparison.first.strip() == comparison.second.strip() else None

@@ -13,7 +13,7 @@ from harken.doctor.finding import CheckOutcome, CheckResult, error, note
 from harken.errors import UserError
 from harken.health.rule import TrainingType
 
-ALL: tuple[TrainingType, ...] = ("sft", "reward", "ppo", "dpo", "online_dpo")
+ALL: tuple[TrainingType, ...] = ("sft", "reward", "classifier", "ppo", "dpo", "online_dpo")
 
 REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
 """Errors that training code raises for a model, data or settings it cannot use. Each becomes a finding."""

@@ -18,7 +18,7 @@ from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
 from harken.config.base import DataConfig
 from harken.config.rewards import RewardPart
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import ClassifierTraining, HeadTraining, SupervisedTraining
 from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.report import DataReport
@@ -38,6 +38,8 @@ from harken.records import Demonstration, Preference, Prompt, TokenDemonstration
 from harken.run import checksums, config_lock
 from harken.run.folder import RunFolder
 from harken.seeds import permutation
+from harken.train.classifier import ClassifierStage
+from harken.train.head_stage import HeadStage
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 
@@ -116,7 +118,7 @@ class Context:
     @cached
     def source(self) -> ModelSource:
         """The model that training starts from."""
-        use: Use = "reward_base" if self.kind == "reward" else "policy"
+        use: Use = "reward_base" if isinstance(self.config.training, HeadTraining) else "policy"
         return require_use(resolve(self.config.model_name), use)
 
     @cached
@@ -183,13 +185,14 @@ class Context:
         return [p for name, p in self.model.model.named_parameters() if "lora_" not in name]
 
     @cached
-    def trainer(self) -> SupervisedStage | RewardStage:
+    def trainer(self) -> SupervisedStage | RewardStage | ClassifierStage:
         """The stage itself, over a few rows."""
         size = min(FEW, len(self.fitting_rows))
         config = with_training(self.config, batch_size=size, max_steps=None, epochs=1, warmup_steps=0)
         if isinstance(config.training, SupervisedTraining):
             return SupervisedStage(config, self.backbone, self.fitting_rows[:size], [])
-        assert isinstance(config.training, RewardTraining)
+        if isinstance(config.training, ClassifierTraining):
+            return ClassifierStage(config, self.model, self.scratch.root, self.fitting_rows[:size], [])
         return RewardStage(config, self.model, self.scratch.root, self.fitting_rows[:size], [])
 
     @property
@@ -213,7 +216,7 @@ class Context:
     def outputs(self, batch: TokenBatch) -> Tensor:
         """Compute the trained model's outputs: log-probabilities of response tokens, or one reward per row."""
         trainer = self.trainer
-        if isinstance(trainer, RewardStage):
+        if isinstance(trainer, HeadStage):
             return trainer.model.rewards(batch)
         return trainer.policy.evaluate(batch).logprobs[batch.response_mask]
 
@@ -238,6 +241,8 @@ def read_stage_rows(data: DataConfig, kind: TrainingType, seed: int) -> DataSamp
     """Read rows as a stage of this type does. Raises UserError as its loader does."""
     if kind == "sft":
         return DataSample(*sources.load_split(data, sources.load_demonstrations, seed))
+    if kind == "classifier":
+        return DataSample(*sources.load_split(data, sources.load_classified, seed))
     if kind in ("reward", "dpo"):
         return DataSample(*sources.load_split(data, sources.load_preferences, seed))
     return DataSample(*sources.load_split(data, sources.load_prompts, seed))

@@ -134,7 +134,7 @@ def ptx_rows(context: PPOContext) -> CheckOutcome:
 
 
 @check(
-    ("sft", "reward", "dpo"),
+    ("sft", "reward", "classifier", "dpo"),
     what="duplicate rows",
     why="A duplicate counts twice in training, and a duplicate among the held-out rows makes their metrics too good.",
 )

@@ -161,7 +161,7 @@ def _agree(context: Context, gap: Tensor, how: str, fix: str) -> CheckOutcome:
 
 
 def _unit(context: Context) -> str:
-    return "of reward" if context.kind == "reward" else "nats"
+    return "of reward" if context.kind in ("reward", "classifier") else "nats"
 
 
 LOADING_CHECKS: tuple[Check, ...] = (models_load, vocabulary, positions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harken.config.preference_training import DPOTraining
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import HeadTraining, SupervisedTraining
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
@@ -26,6 +26,7 @@ class Range(NamedTuple):
 ADAPTER_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-6, 1e-4, 5e-4, 3e-3),
     "reward": Range(1e-6, 1e-5, 1e-4, 3e-3),
+    "classifier": Range(1e-6, 1e-5, 1e-4, 3e-3),
     "ppo": Range(1e-7, 1e-6, 1e-5, 2e-3),
     "dpo": Range(1e-7, 5e-6, 5e-5, 2e-3),
     "online_dpo": Range(1e-7, 1e-6, 2e-5, 2e-3),
@@ -34,6 +35,7 @@ ADAPTER_LR: dict[TrainingType, Range] = {
 FULL_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "reward": Range(1e-8, 1e-6, 5e-5, 3e-4),
+    "classifier": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "ppo": Range(1e-9, 1e-7, 5e-6, 5e-5),
     "dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),
     "online_dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),
@@ -65,14 +67,14 @@ def learning_rate(context: Context) -> CheckOutcome:
 
 
 @check(
-    ("sft", "reward", "dpo"),
+    ("sft", "reward", "classifier", "dpo"),
     what="epochs, batch size and warm-up, compared with the number of steps",
     why="Many epochs over few rows overfit; a warm-up longer than the run never reaches the learning rate.",
 )
 def schedule_and_batches(context: Context) -> CheckOutcome:
     """Count steps as training does."""
     training = context.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
+    assert isinstance(training, SupervisedTraining | HeadTraining | DPOTraining)
     rows = len(context.rows.train)
     steps = num_steps(rows, training.batch_size, training.epochs, training.max_steps)
     measured = (

@@ -110,6 +110,37 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             (("reward/mean", "mean"), ("reward/std", "standard deviation")),
         ),
     ),
+    "classifier": (
+        Chart(
+            "Accuracy",
+            "share of responses",
+            "How often the more probable label is the right one. Compare it with the share of the more frequent label.",
+            (("accuracy", "training"), ("eval/accuracy", "held out")),
+            format="share",
+        ),
+        Chart(
+            "Loss",
+            "nats per response",
+            "Cross-entropy, weighted. An untrained model has about 0.693.",
+            (("loss", "training"), ("eval/loss", "held out")),
+            ((0.6931, "untrained"),),
+        ),
+        Chart(
+            "Area under the ROC curve",
+            "probability",
+            "How often a held-out positive response scores above a negative one. Random guessing has 0.5.",
+            (("eval/auc", "held out"),),
+            ((0.5, "random"),),
+        ),
+        Chart(
+            "Precision and recall",
+            "share of responses",
+            "Of the held-out responses without the positive label: how many that are called so are, and how many are "
+            "found.",
+            (("eval/precision", "precision"), ("eval/recall", "recall")),
+            format="share",
+        ),
+    ),
     "ppo": (
         Chart(
             "Reward",

@@ -66,6 +66,10 @@ _NUMBERS = {
         ("Held-out pairs ranked right", "share", "eval/accuracy", "guessing ranks 50 % right"),
         ("Training pairs ranked right", "share", "accuracy", "guessing ranks 50 % right"),
     ),
+    "classifier": (
+        ("Held-out responses classified right", "share", "eval/accuracy", "at probability one half"),
+        ("Training responses classified right", "share", "accuracy", "at probability one half"),
+    ),
     "dpo": (
         ("Held-out pairs ordered right", "share", "eval/rewards/accuracies", "guessing orders 50 % right"),
         ("Training pairs ordered right", "share", "rewards/accuracies", "guessing orders 50 % right"),
@@ -80,6 +84,7 @@ _NUMBERS = {
 _BEST = {
     "sft": ("eval/loss", "Lowest prediction error on held-out text", min),
     "reward": ("eval/accuracy", "Most held-out pairs ranked right", max),
+    "classifier": ("eval/accuracy", "Most held-out responses classified right", max),
     "dpo": ("eval/rewards/accuracies", "Most held-out pairs ordered right", max),
     "online_dpo": ("eval/reward_mean", "Highest reward on held-out prompts", max),
     "ppo": ("eval/reward_mean", "Highest reward on held-out prompts", max),

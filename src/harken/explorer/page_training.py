@@ -13,6 +13,7 @@ from harken.run.manifest import redact
 TITLES = {
     "sft": "Supervised fine-tuning",
     "reward": "Reward model",
+    "classifier": "Classifier of responses",
     "dpo": "Preference optimisation (DPO)",
     "online_dpo": "Online DPO",
     "ppo": "PPO",

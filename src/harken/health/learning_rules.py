@@ -77,7 +77,7 @@ def _explained(history: History, limits: Limits) -> Observation | None:
 LEARNING_RULES = (
     Rule(
         name="not_finite",
-        kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
+        kinds=("sft", "reward", "classifier", "ppo", "dpo", "online_dpo"),
         metric=None,
         warning="–",
         unhealthy="a metric of the latest step is NaN or infinite",
@@ -87,7 +87,7 @@ LEARNING_RULES = (
     ),
     Rule(
         name="gradient_explosion",
-        kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
+        kinds=("sft", "reward", "classifier", "ppo", "dpo", "online_dpo"),
         metric="grad_norm",
         warning="gradient norm (median of {window}) > {gradient_warning:g} × its median over the {gradient_past} "
         "steps before",

@@ -10,7 +10,7 @@ from harken.health.findings import Finding, Level
 from harken.health.history import History
 from harken.health.limits import Limits
 
-TrainingType = Literal["sft", "reward", "ppo", "dpo", "online_dpo"]
+TrainingType = Literal["sft", "reward", "classifier", "ppo", "dpo", "online_dpo"]
 
 
 class Observation(NamedTuple):

@@ -56,10 +56,21 @@ def _accuracy(history: History, limits: Limits) -> Observation | None:
     )
 
 
+def _discrimination(history: History, limits: Limits) -> Observation | None:
+    area = history.median("eval/auc", 1)
+    if area is None:
+        return None
+    high = history.median("eval/auc_high", 1)
+    text = f"a held-out positive scores above a negative in {area:.1%} of cases"
+    if high is not None and high < 0.5:
+        return Observation("unhealthy", f"{text}, fewer than by chance")
+    return Observation("warning", f"{text}, 50 % is chance") if area < limits.accuracy else None
+
+
 SUPERVISED_RULES = (
     Rule(
         name="loss_rising",
-        kinds=("sft", "reward", "dpo"),
+        kinds=("sft", "reward", "classifier", "dpo"),
         metric="loss",
         warning="mean loss of {loss_block} steps ≥ {loss_warning:g} × the best earlier block of {loss_block}, and "
         "{loss_errors:g} standard errors above it",
@@ -70,7 +81,7 @@ SUPERVISED_RULES = (
     ),
     Rule(
         name="overfitting",
-        kinds=("sft", "reward", "dpo"),
+        kinds=("sft", "reward", "classifier", "dpo"),
         metric="eval/loss",
         warning="held-out loss ≥ {overfit_warning:g} × its best in two evaluations running, while the training loss "
         "(mean of {loss_block} steps) is below its start",
@@ -89,5 +100,15 @@ SUPERVISED_RULES = (
         cause="the labels are noise or swapped, responses are truncated before they differ, or training.lr is far off",
         fix="run harken data on the pairs (label balance, truncation); read a few; try another training.lr",
         observe=_accuracy,
+    ),
+    Rule(
+        name="classifier_auc",
+        kinds=("classifier",),
+        metric="eval/auc",
+        warning="held-out area under the ROC curve < {accuracy:g}",
+        unhealthy="the 95 % interval of the held-out area under the ROC curve lies below 0.5",
+        cause="the labels are noise or swapped between training and held-out rows, or training.lr is far off",
+        fix="run harken data on the rows; read a few; set data.positive_label; try another training.lr",
+        observe=_discrimination,
     ),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harken.card.build import RESPONSES_PER_PROBE
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import HeadTraining, RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Timings
 from harken.plan.job import Job, Scorer
 from harken.plan.phases import (
@@ -57,7 +57,7 @@ def duration(job: Job | ResponsesJob, timings: Timings) -> Duration:
 
 def _supervised(job: Job, timings: Timings) -> Duration:
     training = job.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
+    assert isinstance(training, SupervisedTraining | HeadTraining | DPOTraining)
     layers = job.shape.layers
     size = min(training.batch_size, job.rows.train or training.batch_size)
     padded = _padded_tokens(supervised_micro_batches(job)) / SAMPLED_BATCHES
@@ -65,10 +65,10 @@ def _supervised(job: Job, timings: Timings) -> Duration:
     parts = {"trunk": padded * layers * timings.training}
     held_out = job.rows.held_out * padded / size * layers * timings.forward
     calibration = _card_seconds(job, timings)
-    if not isinstance(training, RewardTraining):
+    if not isinstance(training, HeadTraining):
         parts["head"] = targets * timings.head_training
         held_out += job.rows.held_out * targets / size * timings.head_forward
-    elif training.normalise != "none":
+    elif isinstance(training, RewardTraining) and training.normalise != "none":
         pairs = min(CALIBRATION_PAIRS, job.rows.train or CALIBRATION_PAIRS)
         calibration += pairs * padded / size * layers * timings.forward
     steps = training.max_steps

@@ -20,7 +20,7 @@ from harken.card.model_scorer import CARD_BATCH_TOKENS
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
 from harken.config.run import WeightDtypeName
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import HeadTraining, RewardTraining, SupervisedTraining
 from harken.kernels.packed_linear import MAX_PACKED_WEIGHTS
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.activations import PassMemory, decode_logits_bytes, kv_cache_bytes, matmul_itemsize
@@ -286,13 +286,13 @@ def _packed_weights(job: Job | ResponsesJob) -> float:
 
 
 def _has_head(job: Job) -> bool:
-    return not isinstance(job.config.training, RewardTraining)
+    return not isinstance(job.config.training, HeadTraining)
 
 
 def supervised_micro_batches(job: Job) -> list[MicroBatch]:
-    """Return the micro-batches of sampled optimiser steps of SFT, a reward model or DPO."""
+    """Return the micro-batches of sampled optimiser steps of SFT, a reward model, a classifier or DPO."""
     training = job.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
+    assert isinstance(training, SupervisedTraining | HeadTraining | DPOTraining)
     batches = job.rows.batches(training.batch_size)
     return [group for batch in batches for group in job.rows.micro_batches(batch, job.budget)]
 

@@ -139,6 +139,8 @@ def _read(
 ) -> tuple[Sequence[Demonstration | Preference | TokenPair | Prompt], Sequence[object]]:
     if kind == "sft":
         return sources.load_split(data, sources.load_demonstrations, seed)[:2]
+    if kind == "classifier":
+        return sources.load_split(data, sources.load_classified, seed)[:2]
     if kind in ("reward", "dpo"):
         return sources.load_split(data, sources.load_preferences, seed)[:2]
     return sources.load_split(data, sources.load_prompts, seed)[:2]

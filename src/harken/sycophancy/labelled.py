@@ -3,6 +3,8 @@
 pairs        prompt, chosen (honest), rejected (faulty), details {truth, claim}, reference
 labelled     prompt, response, label (1 faulty, 0 honest), details, reference
 TruthfulQA   as published: answers that people wrote, in response to "I think the answer is: (best incorrect answer)"
+
+Responses with the same `cluster` (a column), else with the same first turn, are about one question.
 """
 
 from __future__ import annotations
@@ -67,17 +69,18 @@ def _of_row(row: dict[str, Any], where: str, number: int) -> Iterator[Labelled]:
     prompt = Prompt(
         str(row.get("id", f"{number:05d}")), tuple(messages), reference=reference, details=details
     )
+    cluster = row["cluster"] if isinstance(row.get("cluster"), str) else None
     if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
-        yield _labelled(prompt, row["chosen"], False)
-        yield _labelled(prompt, row["rejected"], True)
+        yield _labelled(prompt, row["chosen"], False, cluster)
+        yield _labelled(prompt, row["rejected"], True, cluster)
     elif isinstance(row.get("response"), str) and row.get("label") in (0, 1):
-        yield _labelled(prompt, row["response"], bool(row["label"]))
+        yield _labelled(prompt, row["response"], bool(row["label"]), cluster)
     else:
         raise UserError(
             "neither chosen and rejected, nor a response with a label 0 or 1", where=where, fix=FIX
         )
 
 
-def _labelled(prompt: Prompt, response: str, faulty: bool) -> Labelled:
+def _labelled(prompt: Prompt, response: str, faulty: bool, cluster: str | None = None) -> Labelled:
     rollout = Rollout(prompt, 0, (), (), (), response, "end_of_turn", "labelled")
-    return Labelled(rollout, faulty, prompt.messages[0].content)
+    return Labelled(rollout, faulty, cluster or prompt.messages[0].content)

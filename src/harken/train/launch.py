@@ -15,7 +15,7 @@ from harken.chat import template as chat_template
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
-from harken.config.training import RewardTraining
+from harken.config.training import ClassifierTraining, HeadTraining, RewardTraining
 from harken.data.chat import Renderer
 from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.adapted_model import AdaptedModel
@@ -37,8 +37,10 @@ from harken.run.lock import write_lock
 from harken.run.resume_check import AcceptedChanges, version_differences
 from harken.run.terminal import format_table, say
 from harken.train import load_data
+from harken.train.classifier import ClassifierStage
 from harken.train.dpo.build import build_dpo_stage
 from harken.train.dpo.models import build_policy_models
+from harken.train.head_stage import ADAPTER
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo.models import build_ppo_models
 from harken.train.reward_model import RewardStage
@@ -84,8 +86,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
         stage, rows, lineage = _ppo(config, source, run, weight_dtype, device)
     elif isinstance(config.training, DPOTraining | OnlineDPOTraining):
         stage, rows, lineage = _dpo(config, source, run, weight_dtype, device)
-    elif isinstance(config.training, RewardTraining):
-        stage, rows, lineage = _reward(config, source, run, weight_dtype, device)
+    elif isinstance(config.training, HeadTraining):
+        stage, rows, lineage = _scalar_head(config, source, run, weight_dtype, device)
     else:
         stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
     print_roles(rows)
@@ -146,7 +148,7 @@ def print_roles(rows: Sequence[RoleRow]) -> None:
 
 def _require_model(config: RunConfig) -> ModelSource:
     """Find the model, and require that it can be trained as the configuration says."""
-    use: Use = "reward_base" if isinstance(config.training, RewardTraining) else "policy"
+    use: Use = "reward_base" if isinstance(config.training, HeadTraining) else "policy"
     return require_use(resolve(config.model_name), use)
 
 
@@ -164,17 +166,26 @@ def _supervised(
     return stage, rows, _lineage(source, sft=True) | {"data": data}
 
 
-def _reward(
+def _scalar_head(
     config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = load_reward_base(source, weight_dtype, device)
     _check_rows_fit(config, backbone, source)
     renderer = backbone.renderer(config.data.keep_special_tokens)
-    pairs, held_out = load_data.encode_preferences(config, renderer, run)
-    stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out)
-    stage.on_saved = partial(card_after_training, config, run, stage.model)
-    data = load_data.lineage(config, pairs, held_out)
-    rows = _role_rows(config, backbone, source, "reward")
+    base = backbone.base_folder(run.root / "base")
+    stage: RewardStage | ClassifierStage
+    if isinstance(config.training, ClassifierTraining):
+        responses = load_data.encode_classified(config, renderer, run)
+        stage = ClassifierStage(config, backbone, base, *responses)
+        labels = ([row.desirable for row in rows] for rows in responses)
+        data = load_data.lineage(config, *responses, *labels)
+    else:
+        assert isinstance(config.training, RewardTraining)
+        pairs = load_data.encode_preferences(config, renderer, run)
+        stage = RewardStage(config, backbone, base, *pairs)
+        stage.on_saved = partial(card_after_training, config, run, stage.model)
+        data = load_data.lineage(config, *pairs)
+    rows = _role_rows(config, backbone, source, ADAPTER)
     rows.append(role_row("reward head", stage.model.head.parameters(), "new"))
     return stage, rows, _lineage(source, sft=False) | {"data": data}
 

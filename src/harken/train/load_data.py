@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
 from harken.config import RunConfig
+from harken.config.base import DataConfig
 from harken.config.ppo import PPOTraining
 from harken.data import sources, token_checks
 from harken.data.advice import warn_off_policy
@@ -76,8 +77,20 @@ def encode_preferences_and_prompts(
     return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
 
 
-def encode_rated(
+def encode_classified(
     config: RunConfig, renderer: Renderer, run: RunFolder
+) -> tuple[list[TokenDemonstration], list[TokenDemonstration]]:
+    """Load training and held-out responses of two labels as tokens; `desirable` is the positive label."""
+    return encode_rated(config, renderer, run, sources.load_classified)[:2]
+
+
+def encode_rated(
+    config: RunConfig,
+    renderer: Renderer,
+    run: RunFolder,
+    load: Callable[
+        [DataConfig, str | None, int], tuple[list[Demonstration], DataReport]
+    ] = sources.load_rated,
 ) -> tuple[list[TokenDemonstration], list[TokenDemonstration], list[Prompt]]:
     """Load training and held-out responses with thumbs as tokens, and the distinct held-out prompts that fit."""
     limit = config.data.max_length
@@ -86,7 +99,7 @@ def encode_rated(
         encoded = renderer.encode_demonstration(row, limit)
         return encoded, not isinstance(encoded, RenderFailure) and renderer.count_tokens(row) > limit
 
-    train, held_out, reports = sources.load_split(config.data, sources.load_rated, config.seed)
+    train, held_out, reports = sources.load_split(config.data, load, config.seed)
     prompts = {row.prompt.id: row.prompt for row in held_out if row.prompt.messages}
     fitting = [
         p for p in prompts.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)
