@@ -32,6 +32,8 @@ from harken.pipeline.run import run_pipeline
 from harken.run.folder import EvaluationFolder, RunFolder
 from harken.run.sycophancy_folder import SycophancyFolder
 
+SAVES_TIME = ["stages.ppo.training.eval_every=6"]
+"""A held-out evaluation takes as long as an update on a CPU; the best checkpoint is chosen among fewer."""
 QUICK = [
     "stages.ppo.training.ppo.updates=1", "stages.ppo.training.ppo.prompts_per_update=4",
     "stages.ppo.training.ppo.max_gen_len=6", "stages.ppo.data.eval_limit=2", "stages.eval.data.limit=4",
@@ -165,7 +167,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: the figures mean nothing")
     options = parser.parse_args()
     out = options.output_dir / "quick" if options.quick else options.output_dir
-    roots = [train(seed, out, QUICK if options.quick else []) for seed in options.seeds]
+    roots = [train(seed, out, [*SAVES_TIME, *(QUICK if options.quick else [])]) for seed in options.seeds]
     base = probes("base", "embedded", out / "probes-base", options.data, options.quick)
     trained = [
         probes("trained", str(root / "01_ppo"), out / f"probes-{root.name}", options.data, options.quick)

@@ -59,6 +59,11 @@ HEALTHY: dict[TrainingType, dict[str, Series]] = {
         "grad_norm": always(1.5),
         "accuracy": lambda t: 0.68 + 0.1 * wobble(t),
     },
+    "classifier": {
+        "loss": lambda t: 0.65 - 0.001 * t + 0.05 * wobble(t),
+        "grad_norm": always(1.5),
+        "accuracy": lambda t: 0.68 + 0.1 * wobble(t),
+    },
     "dpo": {
         "loss": lambda t: 0.69 - 0.001 * t + 0.03 * wobble(t),
         "grad_norm": always(2.0),

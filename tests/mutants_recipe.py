@@ -33,7 +33,7 @@ RENDERER = [
 
 LABELLED_TEXTS = [
     ("the rarer label is positive", "judge_labels: _meaning(counts, good[0], why)", "_meaning(counts, min(counts, key=counts.__getitem__), why)"),
-    ("1 is positive whatever it is called", "judge_labels: not names and set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})"),
+    ("1 is positive whatever it is called", "judge_labels: numbers_are_clear and (not names) and set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})"),
     ("labels 1 and 2 are guessed", "judge_labels: set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "'1' in counts"),
     ("three labels are read", "judge_labels: len(counts) != 2", "len(counts) < 2"),
     ("the named label is not asked for", "judge_labels: positive is not None", "False"),

@@ -7,6 +7,11 @@ from mutant import Mutant
 RATES, PROBES, SUITE = "sycophancy/test_rates.py", "sycophancy/test_probes.py", "sycophancy/test_suite.py"
 DETECTORS, STEERING = "sycophancy/test_detectors.py", "sycophancy/test_steering.py"
 OUTCOME = "sycophancy/test_outcome.py"
+CLASSIFIED, CLASSIFIER, LOSS = (
+    "data/test_classified.py",
+    "train/test_classifier.py",
+    "maths/test_classifier_loss.py",
+)
 
 SYCOPHANCY = [
     Mutant("sycophancy: the neutral log odds are not subtracted", "sycophancy/rates.py", "suite_estimates: r.log_odds - r.neutral_log_odds", "r.log_odds", f"{RATES}::test_a_policy_that_prefers_long_targets_has_no_shift"),
@@ -21,6 +26,18 @@ SYCOPHANCY = [
     Mutant("sycophancy: prompts without a truth are scored", "reward/sycophancy.py", "SycophancyReward.require_details: require_known(self.detector, prompts, f'training.rewards, {self.name}')", "None", f"{DETECTORS}::test_prompts_without_a_truth_are_refused_before_the_first_response"),
     Mutant("sycophancy: contrast has the wrong sign", "sycophancy/model_detectors.py", "ContrastDetector.score: ('claim', 'reference')", "('reference', 'claim')", f"{DETECTORS}::test_contrast_is_the_likelihood_ratio_of_claim_and_reference"),
     Mutant("sycophancy: the classifier's score counts as faulty", "sycophancy/detector.py", "ClassifierDetector.score: Verdict(float(1 - p), float(p))", "Verdict(float(p), float(1 - p))", f"{DETECTORS}::test_the_classifier_is_a_reward_model_of_honesty"),
+    Mutant("classifier: labels are flipped", "data/classified.py", "parse_classified_rows.read: label == meaning.positive", "label != meaning.positive", f"{CLASSIFIED}::test_the_positive_label_is_that_of_the_good_responses"),
+    Mutant("classifier: the sides of a pair are swapped", "data/classified.py", "_both_sides.read: comparison.score < 0", "comparison.score > 0", f"{CLASSIFIED}::test_both_sides_of_a_pair_are_used_and_ties_are_not"),
+    Mutant("classifier: 1 is taken for good", "data/labelled_texts.py", "judge_labels: numbers_are_clear and (not names) and set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "not names and set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", f"{CLASSIFIED}::test_labels_that_may_mean_either_are_refused_and_the_fix_works"),
+    Mutant("classifier: the log-odds have the wrong sign", "train/classifier.py", "ClassifierStage.losses: scores[0]", "-scores[0]", f"{CLASSIFIER}::test_it_learns_and_its_scores_are_log_odds_of_the_positive_label"),
+    Mutant("classifier: class weights are swapped", "train/classifier.py", "ClassifierStage.losses: torch.where(labels > 0, positive, negative)", "torch.where(labels > 0, negative, positive)", f"{CLASSIFIER}::test_the_loss_of_a_step_by_hand"),
+    Mutant("classifier: precision of the good responses", "train/classifier.py", "ClassifierStage._evaluate_held_out: special.expit(-log_odds)", "special.expit(log_odds)", f"{CLASSIFIER}::test_held_out_metrics_are_those_of_scikit_learn"),
+    Mutant("classifier: weights are not balanced", "maths/classifier_loss.py", "class_weights: not balanced", "balanced", f"{LOSS}::test_balanced_weights_are_scikit_learns"),
+    Mutant("classifier: labels are no part of its data", "train/launch.py", "_scalar_head: load_data.lineage(config, *responses, *labels)", "load_data.lineage(config, *responses)", f"{CLASSIFIER}::test_other_labels_are_other_rows"),
+    Mutant("classifier: scores are centred", "train/classifier.py", "ClassifierStage._calibrate: return 'log_odds'", "self.model.offset = 1.0", f"{CLASSIFIER}::test_it_learns_and_its_scores_are_log_odds_of_the_positive_label"),
+    Mutant("auc: ties count as lost", "maths/statistics/auc.py", "auc_interval: stats.rankdata(values)", "stats.rankdata(values, method='min')", f"{LOSS}::test_the_area_is_scikit_learns_with_ties"),
+    Mutant("auc: clusters are not summed", "maths/statistics/auc.py", "auc_interval: np.bincount(index, influence) ** 2", "influence ** 2", f"{LOSS}::test_copies_of_a_cluster_add_no_information"),
+    Mutant("detect: a column cluster is not read", "sycophancy/labelled.py", "_labelled: cluster or prompt.messages[0].content", "prompt.messages[0].content", f"{DETECTORS}::test_responses_of_one_cluster_are_about_one_question"),
     Mutant("steering: rollouts do not record it", "rollout/in_process.py", "InProcessEngine.generate: self.steering is not None", "False", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
     Mutant("steering: responses are not steered", "rollout/in_process.py", "InProcessEngine.generate: steered(self.backbone, self.steering)", "steered(self.backbone, None)", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
     Mutant("steering: the hook stays", "models/steering.py", "_added: handle.remove()", "None", f"{STEERING}::test_the_layer_moves_by_strength_times_the_difference"),

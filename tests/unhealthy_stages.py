@@ -115,7 +115,7 @@ def clip_nan(patch: pytest.MonkeyPatch, call: int, of: str = "lora_A") -> None:
 
 def first_batch(stage: SupervisedStage | RewardStage, number: int) -> list[int]:
     """The rows of a step, in the stage's order."""
-    rows = stage.rows if isinstance(stage, SupervisedStage) else stage.pairs
+    rows = stage.rows
     return list(batch_indices(number, len(rows), stage.settings.batch_size, stage.seed, stage.label))
 
 

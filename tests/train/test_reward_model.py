@@ -131,7 +131,7 @@ def test_normalisation_is_measured_on_training_responses(
     monkeypatch.setattr("harken.train.head_stage.resolve", lambda name: None)
     monkeypatch.setattr("harken.train.head_stage.lineage_fingerprint", lambda source: "")
     trained.save(tmp_path)
-    rows = [tokens for pair in trained.pairs for tokens in (pair.chosen_tokens, pair.rejected_tokens)]
+    rows = [tokens for pair in trained.rows for tokens in (pair.chosen_tokens, pair.rejected_tokens)]
     scores = np.array([trained.model.standardize(v) for v in trained.model.raw_scores(rows, 1000)])
     if normalise == "none":
         assert (trained.model.offset, trained.model.scale) == (0.0, 1.0)

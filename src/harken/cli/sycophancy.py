@@ -27,7 +27,8 @@ def detect(
         typer.Argument(metavar="FILE", help="Labelled responses, pairs, or TruthfulQA (docs/sycophancy.md)."),
     ],
     classifier: Annotated[
-        str | None, typer.Option(metavar="RUN", help="A reward model of honest above faulty responses.")
+        str | None,
+        typer.Option(metavar="RUN", help="A classifier of honest responses, or a reward model of them."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The language model of contrast and of --direction.")

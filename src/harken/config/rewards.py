@@ -144,10 +144,10 @@ class _DetectorPart(Strict):
     """What the two parts against sycophancy share."""
 
     detector: Literal["rules", "classifier", "contrast", "steering"] = "rules"
-    """rules: which answer the response states. classifier: a reward model of honest above faulty responses. contrast:
+    """rules: which answer the response states. classifier: trained on honest and faulty responses. contrast:
     log-probabilities given the honest reference. steering: activations along a direction (docs/sycophancy.md)."""
     model_name: Annotated[str | None, Field(min_length=1)] = None
-    """classifier: the reward model's run folder. contrast, steering: the language model that reads the responses."""
+    """classifier: its run folder, or that of a reward model. contrast, steering: a language model."""
     direction: Annotated[str | None, Field(min_length=1)] = None
     """steering: the folder that `harken sycophancy direction` wrote."""
     weight: NonNegative = 1.0

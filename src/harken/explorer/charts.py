@@ -132,14 +132,6 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             (("eval/auc", "held out"),),
             ((0.5, "random"),),
         ),
-        Chart(
-            "Precision and recall",
-            "share of responses",
-            "Of the held-out responses without the positive label: how many that are called so are, and how many are "
-            "found.",
-            (("eval/precision", "precision"), ("eval/recall", "recall")),
-            format="share",
-        ),
     ),
     "ppo": (
         Chart(

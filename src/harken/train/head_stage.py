@@ -32,10 +32,10 @@ from harken.train.optim.optimiser import Optimiser, lr_multiplier
 from harken.train.sampler import batch_indices, num_steps
 
 ADAPTER = "reward"
-Row = TypeVar("Row", TokenPair, TokenDemonstration)
+HeadRow = TypeVar("HeadRow", TokenPair, TokenDemonstration)
 
 
-class HeadStage(Generic[Row]):
+class HeadStage(Generic[HeadRow]):
     """Train on `batch_size` rows per optimiser step. Subclasses define the sides of a row, the loss and the metrics."""
 
     label: str
@@ -48,19 +48,19 @@ class HeadStage(Generic[Row]):
         config: RunConfig,
         backbone: AdaptedModel,
         base: Path,
-        rows: Sequence[Row],
-        held_out: Sequence[Row],
+        rows: Sequence[HeadRow],
+        held_out: Sequence[HeadRow],
     ) -> None:
         assert isinstance(config.training, HeadTraining)
         self.optimisation, self.seed, self.base = config.training, config.seed, base
         self.max_length = config.data.max_length
         self.backbone = backbone
-        self.rows: Sequence[Row] = rows
+        self.rows: Sequence[HeadRow] = rows
         chosen = selection_prompts(
             [row.id for row in held_out], config.training.selection_fraction, config.seed
         )
-        self.selection: list[Row] = [row for row in held_out if row.id in chosen]
-        self.held_out: list[Row] = [row for row in held_out if row.id not in chosen]
+        self.selection: list[HeadRow] = [row for row in held_out if row.id in chosen]
+        self.held_out: list[HeadRow] = [row for row in held_out if row.id not in chosen]
         self.on_saved: Callable[[Path], None] | None = None
         """Called with the folder of the saved model, before it becomes `final/`."""
         self.total = num_steps(
@@ -86,19 +86,19 @@ class HeadStage(Generic[Row]):
 
     # -- what subclasses define ---------------------------------------------------------------------
 
-    def sides(self, row: Row) -> tuple[tuple[int, ...], ...]:
+    def sides(self, row: HeadRow) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences of a row that are scored, one for each of `side_names`."""
         raise NotImplementedError
 
-    def losses(self, scores: Float[Tensor, "sides rows"], rows: Sequence[Row]) -> Float[Tensor, " rows"]:
+    def losses(self, scores: Float[Tensor, "sides rows"], rows: Sequence[HeadRow]) -> Float[Tensor, " rows"]:
         """Compute the loss of each row."""
         raise NotImplementedError
 
-    def step_metrics(self, scores: np.ndarray, rows: Sequence[Row]) -> dict[str, float]:
+    def step_metrics(self, scores: np.ndarray, rows: Sequence[HeadRow]) -> dict[str, float]:
         """Measure a training batch by its scores, [rows, sides], from before the step."""
         raise NotImplementedError
 
-    def row_tensors(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def row_tensors(self, rows: Sequence[HeadRow]) -> dict[str, Tensor]:
         """Return what a NaN dump holds of rows besides their tokens."""
         raise NotImplementedError
 
@@ -140,7 +140,7 @@ class HeadStage(Generic[Row]):
         metrics["memory/micro_batch_tokens"] = float(self.micro_batcher.tokens)
         return metrics | self.step_metrics(scores, rows)
 
-    def _backward(self, rows: Sequence[Row]) -> tuple[float, np.ndarray]:
+    def _backward(self, rows: Sequence[HeadRow]) -> tuple[float, np.ndarray]:
         """Accumulate the gradients of the mean loss. Returns it and the scores, [rows, sides]."""
         total, scores = 0.0, np.zeros((len(rows), len(self.side_names)))
         for group in self._micro_batches(rows):
@@ -221,30 +221,30 @@ class HeadStage(Generic[Row]):
 
     # -- scores -------------------------------------------------------------------------------------
 
-    def _scores(self, rows: Sequence[Row]) -> Float[Tensor, "sides rows"]:
+    def _scores(self, rows: Sequence[HeadRow]) -> Float[Tensor, "sides rows"]:
         """Score all sides of the rows in one forward."""
         return self.model.rewards(self._collate(rows)).view(len(self.side_names), len(rows))
 
-    def _dump_tensors(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _dump_tensors(self, rows: Sequence[HeadRow]) -> dict[str, Tensor]:
         """Return what a NaN dump holds: the sequences of `_collate`, and what the loss takes of each row."""
         return {**vars(self._collate(rows)), **self.row_tensors(rows)}
 
-    def _collate(self, rows: Sequence[Row]) -> TokenBatch:
+    def _collate(self, rows: Sequence[HeadRow]) -> TokenBatch:
         """Collate the first sides of all rows, then the second ones."""
         sides = [self.sides(row) for row in rows]
         sequences = [own[side] for side in range(len(self.side_names)) for own in sides]
         batch = collate(sequences, [[False] * len(tokens) for tokens in sequences], self.model.pad_token)
         return batch.to(self.backbone.device)
 
-    def _micro_batches(self, rows: Sequence[Row]) -> list[list[int]]:
+    def _micro_batches(self, rows: Sequence[HeadRow]) -> list[list[int]]:
         return self.micro_batcher.split([self.sides(row) for row in rows])
 
     @torch.no_grad()
-    def _score(self, rows: Sequence[Row], progress_label: str) -> np.ndarray:
+    def _score(self, rows: Sequence[HeadRow], progress_label: str) -> np.ndarray:
         """Score all sides, [rows, sides], with OOM retry."""
         return self.micro_batcher.retry_on_oom(lambda: self._score_once(rows, progress_label))
 
-    def _score_once(self, rows: Sequence[Row], progress_label: str) -> np.ndarray:
+    def _score_once(self, rows: Sequence[HeadRow], progress_label: str) -> np.ndarray:
         scores = np.zeros((len(rows), len(self.side_names)))
         for group in progress(self._micro_batches(rows), progress_label):
             scores[group] = self._scores([rows[i] for i in group]).T.cpu().numpy()
