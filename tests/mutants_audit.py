@@ -76,7 +76,7 @@ TABLE = [
     ("scores are compared without ranks", "evaluate/audit/queues.py", "_ranks: (rankdata(list(values.values())) - 0.5) / len(values)", "np.array(list(values.values()))", QUEUES),
     ("steps alone are a procedure anywhere", "evaluate/audit/queues.py", "_is_stem_procedure: steps and quantities", "steps or quantities", QUEUES),
     ("a strong loss is first when it is small", "evaluate/audit/queues.py", "_against_baseline: _by(losses, losses, highest=False)", "_by(losses, losses, highest=True)", QUEUES),
-    ("McNemar counts concordant pairs", "evaluate/audit/description.py", "kind_rates: sum(other[place] and not has[place] for place in shared)", "sum(other[place] for place in shared)", DESCRIPTION),
+    ("McNemar counts concordant pairs", "evaluate/audit/description.py", "kind_rates: sum(baseline_has_kind[sample] and not has_kind[sample] for sample in shared_samples)", "sum(baseline_has_kind[sample] for sample in shared_samples)", DESCRIPTION),
     ("rates are of the baseline", "evaluate/audit/description.py", "kind_rates: wilson_interval(sum(has.values()), len(own))", "wilson_interval(len(own) - sum(has.values()), len(own))", DESCRIPTION),
     ("one test of many is enough", "evaluate/audit/description.py", "_policy_sentences: rate.mcnemar_p * tests < ALPHA", "rate.mcnemar_p < 2", DESCRIPTION),
     ("a loss is called a win", "evaluate/audit/description.py", "_pair_sentence: wins > losses", "wins < losses", DESCRIPTION),

@@ -43,7 +43,7 @@ EVALUATION = [
     Mutant("compare: equal weights elsewhere are a difference", "evaluate/settings_diff.py", "differences: key not in same", "True", DIFF),
     Mutant("compare: a seed is no difference", "evaluate/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
     Mutant("compare: two kinds of settings are controlled", "evaluate/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),
-    Mutant("compare: secrets are shown", "evaluate/settings_diff.py", "differences: redact(before.get(key), key)", "before.get(key)", DIFF),
+    Mutant("compare: secrets are shown", "evaluate/settings_diff.py", "differences: redact(left_settings.get(key), key)", "left_settings.get(key)", DIFF),
     Mutant("compare: a folder with itself", "evaluate/compare_folders.py", "compare_folders: left.resolve() == right.resolve()", "left == right", "malformed/test_odd_evaluations.py::test_what_cannot_be_compared_is_named"),
     Mutant("compare: left for right", "evaluate/compare_folders.py", "_shared_rows: zip(keyed, names, strict=True)", "zip(keyed, names[::-1], strict=True)", FOLDERS),
     Mutant("best of n: drawn with the wrong size", PURE, "selection_weights: math.comb(i, n - 1)", "math.comb(i, n - 1) * (i + 1)", CURVES),

@@ -56,7 +56,9 @@ def test_best_of_n_is_measured_by_the_runs_own_reward_and_drawn(
     assert drawn["series"][1]["points"] == [[p["kl"], p["reward"]["value"]] for p in points]
 
 
-@pytest.mark.parametrize(("folder", "problem"), [("rm", "this is no PPO run"), ("model", "no run is here")])
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("rm", "this is not a PPO run"), ("model", "this folder has no run")]
+)
 def test_other_folders_are_refused(
     world: Path, capsys: pytest.CaptureFixture[str], folder: str, problem: str
 ) -> None:

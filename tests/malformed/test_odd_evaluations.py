@@ -256,7 +256,7 @@ FRONTIER: dict[str, tuple[Callable[[Path], object], int, str]] = {
         0,
         "best of 2",
     ),
-    "a list as training": (edit_config(lambda c: c.update(training=[1])), 2, "this is no PPO run"),
+    "a list as training": (edit_config(lambda c: c.update(training=[1])), 2, "this is not a PPO run"),
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ class _Package(ModuleType):
 
     def __call__(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         """Evaluate policies as `harken.api.evaluate` does."""
-        found: dict[str, Any] = importlib.import_module("harken.api").evaluate(*arguments, **settings)
-        return found
+        figures: dict[str, Any] = importlib.import_module("harken.api").evaluate(*arguments, **settings)
+        return figures
 
 
 sys.modules[__name__].__class__ = _Package

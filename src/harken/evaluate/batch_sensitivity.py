@@ -1,4 +1,4 @@
-"""Measure how much the batch alone changes responses and scores, through rounding."""
+"""Measure how much the batch size alone changes responses and scores, through rounding."""
 
 from __future__ import annotations
 
@@ -32,22 +32,27 @@ def measure(
     Returns "prompts"; "policies", each with the number of "responses" and how many "changed"; and "score_p99" and
     "score_max", quantile and maximum of |change of the reward| of equal texts (None without a reward model).
     """
-    some = prompts[: config.batch_sensitivity]
+    probe_prompts = prompts[: config.batch_sensitivity]
     policies = {
-        name: _changed(config, name, source, some, responses[name])
+        name: _changed(config, name, source, probe_prompts, responses[name])
         for name, source in models.items()
         if responses[name].chosen_scores is None
     }
     changes: list[float] = []
     if reward_model is not None:
-        per_prompt = {name: len(g.rollouts) // len(prompts) for name, g in responses.items()}
-        part = {name: g.first(len(some) * per_prompt[name]) for name, g in responses.items()}
-        alone = score_with_reward_model(reward_model, part, config, one_at_a_time=True)
+        per_prompt = {name: len(generated.rollouts) // len(prompts) for name, generated in responses.items()}
+        probe_responses = {
+            name: generated.first(len(probe_prompts) * per_prompt[name])
+            for name, generated in responses.items()
+        }
+        unbatched_scores = score_with_reward_model(reward_model, probe_responses, config, one_at_a_time=True)
         changes = [
-            abs(a - b) for name, values in alone.items() for a, b in zip(values, rewards[name], strict=False)
+            abs(a - b)
+            for name, values in unbatched_scores.items()
+            for a, b in zip(values, rewards[name], strict=False)
         ]
     return {
-        "prompts": len(some),
+        "prompts": len(probe_prompts),
         "policies": policies,
         "score_p99": float(np.quantile(changes, QUANTILE)) if changes else None,
         "score_max": max(changes, default=None),
@@ -59,16 +64,16 @@ def _changed(
     name: str,
     source: ModelSource,
     prompts: Sequence[Prompt],
-    before: PolicyResponses,
+    batched: PolicyResponses,
 ) -> dict[str, int]:
-    samples = len(before.rollouts) // len({rollout.prompt.id for rollout in before.rollouts})
+    samples = len(batched.rollouts) // len({rollout.prompt.id for rollout in batched.rollouts})
     policy = config.policies[name]
     sampling = Sampling(config.max_gen_len, config.temperature_of(policy), config.seed, samples)
     with counter(f"{name} responses, one at a time", len(prompts) * samples) as count:
-        again = load_engine(source, config, slots=1).generate(
+        unbatched = load_engine(source, config, slots=1).generate(
             prompts, sampling, name, "evaluation", on_progress=count.update
         )
     changed = sum(
-        a.response_tokens != b.response_tokens for a, b in zip(again, before.rollouts, strict=False)
+        a.response_tokens != b.response_tokens for a, b in zip(unbatched, batched.rollouts, strict=False)
     )
-    return {"responses": len(again), "changed": changed}
+    return {"responses": len(unbatched), "changed": changed}

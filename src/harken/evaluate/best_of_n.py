@@ -1,4 +1,4 @@
-"""Best of n: the response that the first scorer prefers, and how far that is from the policy it samples from."""
+"""Choose the best of n responses by the first scorer, and bound its KL from the policy that it samples from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def kl_bounds(config: EvaluationConfig) -> dict[str, dict[str, float]]:
 
 
 def choose(candidates: PolicyResponses, scores: Sequence[float], n: int, samples: int) -> PolicyResponses:
-    """Return, for each prompt and sample, the best of its next `n` candidates; the first of equal ones.
+    """Return, for each prompt and sample, the best of its next `n` candidates; ties keep the first.
 
     `candidates` has `n` × `samples` responses per prompt, and `scores` one score for each.
     """
-    rollouts, kept = [], []
+    rollouts, best_scores = [], []
     for start in range(0, len(scores), n):
         best = max(range(start, start + n), key=lambda i: scores[i])
         rollouts.append(replace(candidates.rollouts[best], sample=start // n % samples))
-        kept.append(scores[best])
-    return replace(candidates, rollouts=rollouts, chosen_scores=kept)
+        best_scores.append(scores[best])
+    return replace(candidates, rollouts=rollouts, chosen_scores=best_scores)

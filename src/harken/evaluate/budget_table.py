@@ -1,4 +1,4 @@
-"""Format a token-budget study: what the limit of response tokens does to truncation and wins. No torch."""
+"""Format a token-budget study: truncation and wins at several limits of response tokens. No torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harken.run.terminal import columns, format_table
 
 def read_budgets(path: Path) -> list[dict[str, Any]]:
     """Read budgets.json: one entry per token limit, the smallest first."""
-    found: list[dict[str, Any]] = json_io.read_object(path)["budgets"]
-    return found
+    entries: list[dict[str, Any]] = json_io.read_object(path)["budgets"]
+    return entries
 
 
 def budget_table(entries: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
@@ -35,11 +35,11 @@ def budget_table(entries: Sequence[Mapping[str, Any]], width: int | None = None)
         "win rate %": [_rate(pair["win_rate"]) for _, pair in per_pair],
         "reward": [f"{pair['reward']['value']:+.3f}" for _, pair in per_pair],
     }
-    head = "The same responses at smaller token limits: nothing but the limit differs."
+    heading = "The same responses at smaller token limits: nothing but the limit differs."
     blocks = [
         format_table(cells, width=width, repeat=2) for cells in (policies, pairs) if cells["max_gen_len"]
     ]
-    return "\n\n".join([head, *blocks]) + "\n"
+    return "\n\n".join([heading, *blocks]) + "\n"
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 The prompt is the sampling unit. With several samples per prompt, the samples are averaged first, the bootstrap
 resamples prompts, and the sign test counts every prompt once. Where a column names clusters of prompts that are not
-independent, the cluster takes the place of the prompt.
+independent, the cluster is the unit instead of the prompt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harken.evaluate.pairs import (
     reward_length_correlation,
 )
 from harken.evaluate.response_table import Numbers, ResponseTable, build_table
-from harken.evaluate.slices import build_slices
+from harken.evaluate.slices import Slice, build_slices
 from harken.maths.repetition import REPETITIVE
 from harken.maths.statistics.bootstrap import cluster_counts, enough_clusters, percentile_interval
 from harken.maths.statistics.bradley_terry import fit_bradley_terry
@@ -33,7 +33,7 @@ from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.power import detectable_win_rate
 
 MAX_SLICED_POLICIES = 12
-"""Most policies of which every pair is compared by slices: 40 policies are 780 pairs, which nobody reads by slice."""
+"""Up to this many policies, every pair is compared by slices: 40 policies have 780 pairs, too many to read."""
 
 
 def compare(
@@ -53,8 +53,8 @@ def compare(
     `rows` are those of `responses.parquet`, or of another tool: `policy`, `prompt_id`, `sample` and `reward` are
     required, and `response_tokens` or `response`. `judges` name further scorers (columns `score_<judge>`), `slices`
     further columns to slice by, `cluster` a column that labels clusters of prompts. A row is a tie when the rewards
-    differ by at most `tie_epsilon`; `repeatability` says how much a score moves when nothing but the batch or the
-    dtype changes, and the summary counts the decided rows within it.
+    differ by at most `tie_epsilon`; `repeatability` is how much a score moves when only the batch or the dtype changes;
+    the summary counts the decided rows within it.
 
     Policies keep the order in which they appear, and the first is the baseline. "table" has one entry per policy,
     "ties" counts the rows without a unique best reward, "pairs" has one entry per pair of policies, left before right,
@@ -69,40 +69,41 @@ def compare(
     _require_judges(rows, judges)
     units = Units(table.clusters, draws, seed)
     settings = ComparisonSettings(judges, tie_epsilon, repeatability, refit_draws)
-    parts = build_slices(table, slices)
-    all_sliced = len(table.policies) <= MAX_SLICED_POLICIES
     rewards = {p: table.column(p, "reward") for p in table.policies}
     best, ties = _winners(rewards, tie_epsilon)
-    baseline = table.policies[0]
-    pairs = [
-        pair_figures(table, left, right, parts if all_sliced or left == baseline else [], units, settings)
-        for left, right in combinations(table.policies, 2)
-    ]
-    _adjust(pairs, judges)
     domains = table.labels("domain")
+    return {
+        **_design(table, cluster, units, settings),
+        "table": [_policy_figures(table, p, best[p], judges, units) for p in table.policies],
+        "ties": units.rate(ties),
+        "pairs": _compare_pairs(table, build_slices(table, slices), units, settings),
+        "strengths": _strengths(rewards, tie_epsilon, units, refit_draws) if len(rewards) > 2 else None,
+        "domains": {d: domains.count(d) for d in sorted(set(domains))},
+    }
+
+
+def _design(
+    table: ResponseTable, cluster: str | None, units: Units, settings: ComparisonSettings
+) -> dict[str, Any]:
+    """Return what is compared, the numbers of prompts and samples, and the settings of the statistics."""
     return {
         "policies": table.policies,
         "baseline": table.policies[0],
-        "judges": list(judges),
+        "judges": list(settings.judges),
         "n": table.prompts * table.samples,
         "prompts": table.prompts,
         "samples": table.samples,
         "clusters": units.count,
         "cluster_column": cluster,
-        "tie_epsilon": tie_epsilon,
-        "repeatability": repeatability,
+        "tie_epsilon": settings.tie_epsilon,
+        "repeatability": settings.repeatability,
         "repetitive_above": REPETITIVE,
         "length_unit": table.length_unit,
         "confidence": CONFIDENCE,
-        "seed": seed,
-        "draws": draws,
-        "refit_draws": refit_draws,
+        "seed": units.seed,
+        "draws": units.draws,
+        "refit_draws": settings.refit_draws,
         "detectable_win_rate": detectable_win_rate(units.count),
-        "table": [_policy_figures(table, p, best[p], judges, units) for p in table.policies],
-        "ties": units.rate(ties),
-        "pairs": pairs,
-        "strengths": _strengths(rewards, tie_epsilon, units, refit_draws) if len(rewards) > 2 else None,
-        "domains": {d: domains.count(d) for d in sorted(set(domains))},
     }
 
 
@@ -116,10 +117,24 @@ def _require_judges(rows: Sequence[Mapping[str, Any]], judges: Sequence[str]) ->
             )
 
 
+def _compare_pairs(
+    table: ResponseTable, slices: Sequence[Slice], units: Units, settings: ComparisonSettings
+) -> list[dict[str, Any]]:
+    """Compare every two policies; with many policies, only the pairs with the baseline by slices."""
+    baseline = table.policies[0]
+    all_sliced = len(table.policies) <= MAX_SLICED_POLICIES
+    pairs = [
+        pair_figures(table, left, right, slices if all_sliced or left == baseline else [], units, settings)
+        for left, right in combinations(table.policies, 2)
+    ]
+    _adjust(pairs, settings.judges)
+    return pairs
+
+
 def _adjust(pairs: Sequence[dict[str, Any]], judges: Sequence[str]) -> None:
     """Add Holm's p over the pairs, for the reward and for every judge."""
-    for found in [pairs, *([pair["scorers"][judge] for pair in pairs] for judge in judges)]:
-        for figures, p in zip(found, holm([one["sign_test_p"] for one in found]), strict=True):
+    for comparisons in [pairs, *([pair["scorers"][judge] for pair in pairs] for judge in judges)]:
+        for figures, p in zip(comparisons, holm([c["sign_test_p"] for c in comparisons]), strict=True):
             figures["holm_p"] = p
 
 
@@ -157,7 +172,7 @@ def _policy_figures(
 def _strengths(rewards: Mapping[str, Numbers], epsilon: float, units: Units, draws: int) -> dict[str, Any]:
     """Fit a Bradley–Terry model with Rao–Kupper ties to all pairs of rows; strengths are relative to the baseline.
 
-    In nats of the odds; the interval comes from fitting again in every bootstrap draw of whole clusters.
+    In nats of the odds; the interval comes from refitting in every bootstrap draw of whole clusters.
     """
     policies = list(rewards)
     size = len(policies)
@@ -170,18 +185,20 @@ def _strengths(rewards: Mapping[str, Numbers], epsilon: float, units: Units, dra
                 won[:, i, j] = units.sums((signs > 0).astype(np.float64))
                 tied[:, i, j] = units.sums((signs == 0).astype(np.float64))
     counts = np.concatenate(list(cluster_counts(clusters, draws, units.seed)))
-    flat = (clusters, size * size)
+    flat_shape = (clusters, size * size)
     fitted = fit_bradley_terry(won.sum(axis=0), tied.sum(axis=0))
-    drawn = fit_bradley_terry(
-        (counts @ won.reshape(flat)).reshape(-1, size, size),
-        (counts @ tied.reshape(flat)).reshape(-1, size, size),
+    resampled = fit_bradley_terry(
+        (counts @ won.reshape(flat_shape)).reshape(-1, size, size),
+        (counts @ tied.reshape(flat_shape)).reshape(-1, size, size),
     )
-    strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
-    found = []
+    strength, replicates = fitted.b[0] - fitted.b[0, 0], resampled.b - resampled.b[:, :1]
+    strengths = []
     for i, policy in enumerate(policies):
         # The baseline's strength is 0 by definition, not an estimate.
         bounds = percentile_interval(replicates[:, i], CONFIDENCE, clusters) if i else (0.0, 0.0)
         low, high = map(finite_or_none, bounds)
         figure = {"policy": policy, "value": float(strength[i]), "low": low, "high": high}
-        found.append(figure | no_interval(low, UNVARIED if enough_clusters(clusters) else TOO_FEW_PROMPTS))
-    return {"policies": found, "tie_parameter": float(fitted.eta[0]), "draws": draws}
+        strengths.append(
+            figure | no_interval(low, UNVARIED if enough_clusters(clusters) else TOO_FEW_PROMPTS)
+        )
+    return {"policies": strengths, "tie_parameter": float(fitted.eta[0]), "draws": draws}

@@ -27,7 +27,7 @@ _FIX = "name the folders of two runs, two evaluations or two pipelines"
 
 @dataclass(frozen=True)
 class FolderComparison:
-    """Hold what two folders of one kind differ in. `result` is text for a terminal."""
+    """The differences of two folders of one kind. `result` is text for a terminal."""
 
     title: str
     found: list[Difference]
@@ -62,29 +62,29 @@ def compare_folders(left: Path, right: Path) -> list[FolderComparison]:
 
 
 def _compare_pipelines(left: Path, right: Path) -> list[FolderComparison]:
-    """Compare the stages of one name and type, as far as both have begun."""
-    others = {(stage.name, stage.type): stage.root for stage in read_pipeline(right)[1]}
-    found = []
+    """Compare the stages that have the same name and type and have begun in both pipelines."""
+    right_roots = {(stage.name, stage.type): stage.root for stage in read_pipeline(right)[1]}
+    comparisons = []
     for stage in read_pipeline(left)[1]:
-        one, other = stage.root, others.get((stage.name, stage.type))
-        if other is None:
+        left_root, right_root = stage.root, right_roots.get((stage.name, stage.type))
+        if right_root is None:
             continue
         if (
             isinstance(stage.config, RunConfig)
-            and RunFolder(one).config.exists()
-            and RunFolder(other).config.exists()
+            and RunFolder(left_root).config.exists()
+            and RunFolder(right_root).config.exists()
         ):
-            found.append(_compare_runs(RunFolder(one), RunFolder(other), stage.name))
-        sides = EvaluationFolder(one), EvaluationFolder(other)
+            comparisons.append(_compare_runs(RunFolder(left_root), RunFolder(right_root), stage.name))
+        sides = EvaluationFolder(left_root), EvaluationFolder(right_root)
         if isinstance(stage.config, EvaluationConfig) and all(side.summary.exists() for side in sides):
-            found.append(_compare_evaluations(*sides))
-    if not found:
+            comparisons.append(_compare_evaluations(*sides))
+    if not comparisons:
         raise UserError(
             f"no stage of {left} and {right} has the same name and type and has begun in both",
             where=str(right),
             fix="name the folders of two runs or two evaluations",
         )
-    return found
+    return comparisons
 
 
 def _kind(path: Path) -> str:
@@ -103,12 +103,12 @@ def _kind(path: Path) -> str:
 
 
 def _compare_runs(left: RunFolder, right: RunFolder, title: str) -> FolderComparison:
-    found = differences(_run_settings(left), _run_settings(right))
-    return FolderComparison(title, found, confounding(found), _run_results(left, right))
+    differing = differences(_run_settings(left), _run_settings(right))
+    return FolderComparison(title, differing, confounding(differing), _run_results(left, right))
 
 
 def _run_settings(run: RunFolder) -> dict[str, Any]:
-    """Return the configuration with what the manifest records: fingerprints of models and data, and versions."""
+    """Return the configuration with the manifest's fingerprints of models and data, and versions."""
     record = manifest.read_manifest(run.manifest)
     settings = {key: value for key, value in read_locked_config(run.config).items() if key != "output_dir"}
     lineage = manifest.read_lineage(run.manifest)
@@ -116,7 +116,7 @@ def _run_settings(run: RunFolder) -> dict[str, Any]:
 
 
 def _run_results(left: RunFolder, right: RunFolder) -> str:
-    """Return the figures of both runs side by side. They are means over other prompts, so they are not paired."""
+    """Return the figures of both runs side by side. They are means over different prompts, so they are not paired."""
     training = read_locked_config(left.config).get("training")
     kind = training.get("type") if isinstance(training, Mapping) else None
     if kind == "ppo":
@@ -137,72 +137,78 @@ def _run_results(left: RunFolder, right: RunFolder) -> str:
 def _last_evaluation(run: RunFolder) -> dict[str, float]:
     """Return the held-out metrics of the last line that has any."""
     for line in reversed(read_metrics(run)):
-        found = {
+        heldout_metrics = {
             name: value for name, value in line.items() if name.startswith("eval/") and value is not None
         }
-        if found:
-            return found
+        if heldout_metrics:
+            return heldout_metrics
     return {}
 
 
 def _compare_evaluations(left: EvaluationFolder, right: EvaluationFolder) -> FolderComparison:
-    settings = [read_locked_config(one.config) for one in (left, right)]
-    found = differences(*({k: v for k, v in one.items() if k != "output_dir"} for one in settings))
+    settings = [read_locked_config(folder.config) for folder in (left, right)]
+    differing = differences(*({k: v for k, v in folder.items() if k != "output_dir"} for folder in settings))
     title = f"{left.root} and {right.root}"
-    verdict = confounding(found, intended=INTENDED)
+    verdict = confounding(differing, intended=INTENDED)
     if not (left.summary.exists() and right.summary.exists()):
         return FolderComparison(
-            title, found, verdict, "One of the evaluations is not finished, so no results are compared."
+            title, differing, verdict, "One of the evaluations is not finished, so no results are compared."
         )
-    return FolderComparison(title, found, verdict, _paired_results(left, right, settings))
+    return FolderComparison(title, differing, verdict, _paired_results(left, right, settings))
 
 
 def compare_responses(left: ResponsesFolder, right: ResponsesFolder) -> FolderComparison:
     """Compare two folders of generated or scored responses: their settings, and rewards where both have them."""
-    settings = [read_locked_config(one.config) for one in (left, right)]
-    found = differences(*settings)
-    title, verdict = f"{left.root} and {right.root}", confounding(found, intended=INTENDED)
-    both = [read_scored_responses(one.responses) if one.manifest.exists() else [] for one in (left, right)]
-    if not all(rows and all(row.get("reward") is not None for row in rows) for rows in both):
+    settings = [read_locked_config(folder.config) for folder in (left, right)]
+    differing = differences(*settings)
+    title, verdict = f"{left.root} and {right.root}", confounding(differing, intended=INTENDED)
+    rows_by_side = [
+        read_scored_responses(folder.responses) if folder.manifest.exists() else []
+        for folder in (left, right)
+    ]
+    if not all(rows and all(row.get("reward") is not None for row in rows) for rows in rows_by_side):
         note = "No rewards are compared: both need a score for every response (harken score)."
-        return FolderComparison(title, found, verdict, note)
-    policies = [list(dict.fromkeys(row["policy"] for row in rows)) for rows in both]
+        return FolderComparison(title, differing, verdict, note)
+    policies = [list(dict.fromkeys(row["policy"] for row in rows)) for rows in rows_by_side]
     judges = [
-        name.removeprefix("score_") for name in both[0][0] if name.startswith("score_") and name in both[1][0]
+        name.removeprefix("score_")
+        for name in rows_by_side[0][0]
+        if name.startswith("score_") and name in rows_by_side[1][0]
     ]
     blocks = []
-    for before, after in _pairs(*policies):
-        names = (f"{before} ({left.root})", f"{after} ({right.root})")
-        shared, note = _shared_rows(both, (before, after), names)
+    for left_policy, right_policy in _pairs(*policies):
+        names = (f"{left_policy} ({left.root})", f"{right_policy} ({right.root})")
+        shared, note = _shared_rows(rows_by_side, (left_policy, right_policy), names)
         blocks += [note] if note else []
         if shared:
             blocks.append(tables.tables(compare.compare(shared, judges=judges)).rstrip())
     empty = "No policy of one name has a response to the same prompt in both."
-    return FolderComparison(title, found, verdict, "\n\n".join(blocks) or empty)
+    return FolderComparison(title, differing, verdict, "\n\n".join(blocks) or empty)
 
 
 def _paired_results(
     left: EvaluationFolder, right: EvaluationFolder, settings: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Compare each policy of one name with itself, on the prompts and samples that both evaluations have."""
-    summaries = [read_summary(one.summary) for one in (left, right)]
+    """Compare the policies of the same name, on the prompts and samples that both evaluations have."""
+    summaries = [read_summary(folder.summary) for folder in (left, right)]
     rows = [
-        read_responses(one.responses, summary) for one, summary in zip((left, right), summaries, strict=True)
+        read_responses(folder.responses, summary)
+        for folder, summary in zip((left, right), summaries, strict=True)
     ]
     pairs = _pairs(*(summary["policies"] for summary in summaries))
     blocks = []
     scorers = [summary.get("scorer", "reward_model") for summary in summaries]
-    prints = [_scorer_print(one) for one in settings]
-    if scorers[0] != scorers[1] or prints[0] != prints[1]:
+    fingerprints = [_scorer_print(folder) for folder in settings]
+    if scorers[0] != scorers[1] or fingerprints[0] != fingerprints[1]:
         blocks.append(
             "Warning: the first scorers differ, so rewards, wins and losses below compare two scales. Truncation and "
             "repetition can be compared."
         )
-    for before, after in pairs:
-        names = (f"{before} ({left.root.name})", f"{after} ({right.root.name})")
+    for left_policy, right_policy in pairs:
+        names = (f"{left_policy} ({left.root.name})", f"{right_policy} ({right.root.name})")
         if names[0] == names[1]:
-            names = (f"{before} ({left.root})", f"{after} ({right.root})")
-        shared, note = _shared_rows(rows, (before, after), names)
+            names = (f"{left_policy} ({left.root})", f"{right_policy} ({right.root})")
+        shared, note = _shared_rows(rows, (left_policy, right_policy), names)
         blocks += [note] if note else []
         if not shared:
             continue
@@ -216,45 +222,51 @@ def _paired_results(
 
 
 def _seed(settings: Mapping[str, Any]) -> int:
-    """Return the seed of a recorded configuration, 0 where it has none that can be used."""
+    """Return the seed of a recorded configuration, 0 where it has no valid one."""
     seed = settings.get("seed")
     return seed if type(seed) is int and seed >= 0 else 0
 
 
 def _pairs(left: Sequence[str], right: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair policies of one name; or the only policies of both."""
+    """Pair policies of the same name, or the only policy of each side."""
     if len(left) == len(right) == 1:
         return [(left[0], right[0])]
     return [(name, name) for name in left if name in right]
 
 
 def _scorer_print(settings: Mapping[str, Any]) -> Any:
-    prints = settings.get("fingerprints")
-    prints = prints if isinstance(prints, Mapping) else {}
-    return prints.get("reward model", settings.get("judges"))
+    fingerprints = settings.get("fingerprints")
+    fingerprints = fingerprints if isinstance(fingerprints, Mapping) else {}
+    return fingerprints.get("reward model", settings.get("judges"))
 
 
 def _shared_rows(
     rows: Sequence[Sequence[Mapping[str, Any]]], policies: tuple[str, str], names: tuple[str, str]
 ) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows of both policies to the prompts that both have, under new names, and what is left out.
+    """Return both policies' rows on shared prompts, under new names, and a sentence on what is left out.
 
     A prompt is shared if its id and its messages are equal.
     """
-    keyed = [
+    rows_by_key = [
         {(row["prompt_id"], row["messages"], row["sample"]): row for row in side if row["policy"] == policy}
         for side, policy in zip(rows, policies, strict=True)
     ]
-    both = [key for key in keyed[0] if key in keyed[1]]
-    complete = _complete_prompts(both)
-    both = [key for key in both if key[:2] in complete]
-    shared = [{**side[key], "policy": name} for side, name in zip(keyed, names, strict=True) for key in both]
-    return shared, _left_out(keyed, names, len(complete))
+    shared_keys = [key for key in rows_by_key[0] if key in rows_by_key[1]]
+    complete = _complete_prompts(shared_keys)
+    shared_keys = [key for key in shared_keys if key[:2] in complete]
+    shared = [
+        {**side[key], "policy": name}
+        for side, name in zip(rows_by_key, names, strict=True)
+        for key in shared_keys
+    ]
+    return shared, _left_out(rows_by_key, names, len(complete))
 
 
-def _left_out(keyed: Sequence[Iterable[tuple[str, str, int]]], names: tuple[str, str], compared: int) -> str:
+def _left_out(
+    keys_by_side: Sequence[Iterable[tuple[str, str, int]]], names: tuple[str, str], compared: int
+) -> str:
     """Return a sentence on the prompts that are not compared; "" when both sides have the same ones."""
-    prompts = [len({key[:2] for key in side}) for side in keyed]
+    prompts = [len({key[:2] for key in side}) for side in keys_by_side]
     if max(prompts) == compared:
         return ""
     counts = " and ".join(f"{name} responds to {count:,}" for name, count in zip(names, prompts, strict=True))
@@ -265,24 +277,24 @@ def _left_out(keyed: Sequence[Iterable[tuple[str, str, int]]], names: tuple[str,
 
 
 def _complete_prompts(keys: Sequence[tuple[str, str, int]]) -> set[tuple[str, str]]:
-    """Return the prompts with the most shared samples; the comparison needs as many of every prompt."""
+    """Return the prompts with the most shared samples; the comparison needs the same number for every prompt."""
     counts: dict[tuple[str, str], int] = {}
     for prompt, messages, _ in keys:
         counts[prompt, messages] = counts.get((prompt, messages), 0) + 1
-    most = max(counts.values(), default=0)
-    return {prompt for prompt, count in counts.items() if count == most}
+    max_samples = max(counts.values(), default=0)
+    return {prompt for prompt, count in counts.items() if count == max_samples}
 
 
-def _table(found: Sequence[Difference], width: int) -> str:
-    """Return the differences by what they can change."""
-    if not found:
+def _table(differing: Sequence[Difference], width: int) -> str:
+    """Format the differences, grouped by what they can change."""
+    if not differing:
         return "no setting differs"
     blocks = []
-    for effect, own in by_effect(found).items():
+    for effect, group in by_effect(differing).items():
         cells = {
-            "setting": [one.key for one in own],
-            "left": [_value(one.left) for one in own],
-            "right": [_value(one.right) for one in own],
+            "setting": [difference.key for difference in group],
+            "left": [_value(difference.left) for difference in group],
+            "right": [_value(difference.right) for difference in group],
         }
         title = f"{effect}: {MEANING[effect]}"
         blocks.append(f"{title}\n{format_table(cells, width=width, longest=MAX_VALUE_WIDTH)}")

@@ -1,6 +1,6 @@
 """Estimate rates and means over prompts, each with its interval, as dicts for JSON. No torch.
 
-What is resampled and counted is the independent unit: the prompt with all its samples, or the cluster of prompts.
+Independent units are resampled and counted: prompts with all their samples, or clusters of prompts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NO_LIMITS: Mapping[Any, tuple[float, float]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Hold the cluster of each prompt, and the settings of the bootstrap."""
+    """The cluster of each prompt, and the settings of the bootstrap."""
 
     clusters: NDArray[np.int64]
     draws: int
@@ -60,30 +60,38 @@ class Units:
     def sums(self, values: Numbers) -> Numbers:
         """Add up values [prompts, …] per cluster, over samples too; NaN counts as 0."""
         rows = np.nan_to_num(values).reshape(len(values), -1).sum(axis=1)
-        added: Numbers = np.bincount(self.clusters, rows).astype(np.float64)
-        return added
+        cluster_sums: Numbers = np.bincount(self.clusters, rows).astype(np.float64)
+        return cluster_sums
 
-    def rate(self, hits: NDArray[Any], of: NDArray[Any] | None = None) -> dict[str, Any] | None:
-        """Compute the share of `hits` among the rows of the mask `of` (all rows), both [prompts, samples].
+    def rate(self, hits: NDArray[Any], mask: NDArray[Any] | None = None) -> dict[str, Any] | None:
+        """Compute the share of `hits` among the rows of `mask` (None: all rows), both [prompts, samples].
 
         {"count", "n", "value", "low", "high"}: Wilson where rows are independent, else Jeffreys at the effective n.
-        `hits` may be ½ for a tie. A count of 0 adds "at_most", the rule of three over independent units. None without
-        rows.
+        `hits` may be ½ for a tie. A count of 0 adds "at_most", the rule of three over independent units. Returns None
+        without rows.
         """
-        chosen = np.ones(hits.shape, dtype=bool) if of is None else of
-        n = int(chosen.sum())
+        rows = np.ones(hits.shape, dtype=bool) if mask is None else mask
+        n = int(rows.sum())
         if not n:
             return None
-        hit = np.where(chosen, hits, 0.0)
-        count = float(hit.sum())
-        per_cluster = self.sums(chosen.astype(np.float64))
-        whole = bool(((hit == 0) | (hit == 1)).all())
-        if whole and hits.shape[1] == 1 and self.independent:
+        counted_hits = np.where(rows, hits, 0.0)
+        count = float(counted_hits.sum())
+        per_cluster = self.sums(rows.astype(np.float64))
+        is_count = bool(((counted_hits == 0) | (counted_hits == 1)).all())
+        if is_count and hits.shape[1] == 1 and self.independent:
             low, high = wilson_interval(int(count), n, CONFIDENCE)
         else:
-            found = clustered_jeffreys(self.sums(hit), per_cluster, CONFIDENCE, halves=not whole)
-            low, high = found.low, found.high
-        rate = {"count": int(count) if whole else count, "n": n, "value": count / n, "low": low, "high": high}
+            jeffreys = clustered_jeffreys(
+                self.sums(counted_hits), per_cluster, CONFIDENCE, halves=not is_count
+            )
+            low, high = jeffreys.low, jeffreys.high
+        rate = {
+            "count": int(count) if is_count else count,
+            "n": n,
+            "value": count / n,
+            "low": low,
+            "high": high,
+        }
         return rate | ({"at_most": rule_of_three(int((per_cluster > 0).sum()))} if count == 0 else {})
 
     def means(
@@ -99,38 +107,38 @@ class Units:
         sums, counts, names = [], [], []
         for name, values in columns.items():
             known = ~np.isnan(values)
-            judged = known.any(axis=1)
+            has_value = known.any(axis=1)
             per_prompt = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-            if judged.any():
-                names.append((name, int(judged.sum())))
+            if has_value.any():
+                names.append((name, int(has_value.sum())))
                 sums.append(np.bincount(self.clusters, per_prompt))
-                counts.append(np.bincount(self.clusters, judged.astype(np.float64)))
-        found: dict[Any, dict[str, Any] | None] = dict.fromkeys(columns)
+                counts.append(np.bincount(self.clusters, has_value.astype(np.float64)))
+        means: dict[Any, dict[str, Any] | None] = dict.fromkeys(columns)
         if not names:
-            return found
-        top, bottom = np.stack(sums, axis=1), np.stack(counts, axis=1)
-        replicates = resample_ratios(top, bottom, self.draws, self.seed)
+            return means
+        numerators, denominators = np.stack(sums, axis=1), np.stack(counts, axis=1)
+        replicates = resample_ratios(numerators, denominators, self.draws, self.seed)
         for column, (name, n) in enumerate(names):
-            value = float(top[:, column].sum() / bottom[:, column].sum())
-            clusters = int((bottom[:, column] > 0).sum())
-            some = bottom[:, column] > 0
-            if clusters == 1 or is_constant(top[some, column] / bottom[some, column]):
-                same = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE)
-                bounds = (same.low, same.high, same.low, same.high)
+            value = float(numerators[:, column].sum() / denominators[:, column].sum())
+            clusters = int((denominators[:, column] > 0).sum())
+            measured = denominators[:, column] > 0
+            if clusters == 1 or is_constant(numerators[measured, column] / denominators[measured, column]):
+                unvaried = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE)
+                bounds = (unvaried.low, unvaried.high, unvaried.low, unvaried.high)
             else:
-                jackknife = jackknife_ratio(top[some, column], bottom[some, column])
-                ordered = SortedReplicates(replicates[:, column])
+                jackknife = jackknife_ratio(numerators[measured, column], denominators[measured, column])
+                sorted_replicates = SortedReplicates(replicates[:, column])
                 bounds = (
-                    *percentile_interval(ordered, CONFIDENCE, clusters),
-                    *bca_interval(value, ordered, jackknife, CONFIDENCE, clusters),
+                    *percentile_interval(sorted_replicates, CONFIDENCE, clusters),
+                    *bca_interval(value, sorted_replicates, jackknife, CONFIDENCE, clusters),
                 )
-            names_of_bounds = ("low", "high", "bca_low", "bca_high")
+            bound_names = ("low", "high", "bca_low", "bca_high")
             numbers = map(finite_or_none, bounds)
-            mean = {"value": value, "n": n, **dict(zip(names_of_bounds, numbers, strict=True))}
-            found[name] = mean | no_interval(
+            mean = {"value": value, "n": n, **dict(zip(bound_names, numbers, strict=True))}
+            means[name] = mean | no_interval(
                 mean["low"], UNVARIED if enough_clusters(clusters) else TOO_FEW_PROMPTS
             )
-        return found
+        return means
 
     def votes(self, signs: Numbers) -> dict[str, int]:
         """Count clusters by the side that wins more of their rows; `signs` are 1, 0, −1 or NaN, [prompts, samples]."""
@@ -151,7 +159,7 @@ def signs_of(differences: Numbers, epsilon: float) -> Numbers:
 
 
 def win_figures(signs: Numbers, units: Units) -> dict[str, Any]:
-    """Count wins, ties and losses over all rows, and compute the three win rates, which differ in what a tie counts.
+    """Count wins, ties and losses over all rows, and compute three win rates, which count ties differently.
 
     `win_rate` is W / (W + T + L), `win_rate_decided` W / (W + L), `win_share` (W + T / 2) / (W + T + L). `loss_rate`,
     L / (W + T + L), is the other side's `win_rate`.

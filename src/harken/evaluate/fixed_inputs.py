@@ -1,4 +1,4 @@
-"""Fix what the text of a prompt depends on: the prompts themselves, and the time that a chat template reads."""
+"""Fix the inputs of a prompt's text: the prompts themselves, and the time that a chat template reads."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ def fingerprint_prompts(prompts: Sequence[Prompt]) -> str:
 def freeze_template_clock(
     models: Sequence[ModelSource], locked: Path, settings: dict[str, Any]
 ) -> Iterator[None]:
-    """Give templates that read the clock one time inside, where the model recorded none.
+    """Freeze the time that chat templates read inside the context, where the model recorded none.
 
-    It is `template_time` of the configuration `locked`, or else now, and is added to `settings`, where a template of
-    `models` reads the clock.
+    The time is `template_time` of the configuration `locked`, or else now. It is added to `settings` where a template
+    of `models` reads the clock.
     """
-    moment = datetime.now(UTC).replace(microsecond=0)
+    template_time = datetime.now(UTC).replace(microsecond=0)
     links = [link for source in models for link in (source, source.base) if link]
     if any(chat_template.folder_reads_clock(link.folder) for link in links):
-        before = read_locked_config(locked).get("template_time") if locked.exists() else None
-        moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
-        settings["template_time"] = moment.isoformat()
-    with chat_template.freeze_clock(moment):
+        recorded_time = read_locked_config(locked).get("template_time") if locked.exists() else None
+        template_time = (
+            datetime.fromisoformat(recorded_time) if isinstance(recorded_time, str) else template_time
+        )
+        settings["template_time"] = template_time.isoformat()
+    with chat_template.freeze_clock(template_time):
         yield
 
 
 def _messages_and_tools(prompt: Prompt) -> list[object]:
-    plain: list[object] = [
+    values: list[object] = [
         (m.role, m.content, m.extra) if m.extra else (m.role, m.content) for m in prompt.messages
     ]
-    return [*plain, prompt.tools] if prompt.tools else plain
+    return [*values, prompt.tools] if prompt.tools else values

@@ -8,11 +8,11 @@ from typing import Any
 CHANGES = ("cap_hit", "empty", "repetition")
 
 Figures = Mapping[str, Any]
-"""What the summary says of a policy, a pair or a slice."""
+"""The summary's entry for a policy, a pair or a slice."""
 
 
 def flip_pair(pair: Figures) -> dict[str, Any]:
-    """Return the figures of the same pair with left and right exchanged, as `pairs.pair_figures` would have them."""
+    """Return the figures of a pair with left and right exchanged, as `pairs.pair_figures` would compute them."""
     return {
         **pair,
         **_flip_comparison(pair),
@@ -25,9 +25,11 @@ def flip_pair(pair: Figures) -> dict[str, Any]:
         **{name: _flip_change(pair[name]) for name in CHANGES},
         "length": _flip_length(pair["length"]),
         "style": None if pair["style"] is None else _flip_controlled(pair["style"]),
-        "scorers": {judge: {**found, **_flip_wins(found)} for judge, found in pair["scorers"].items()},
-        "domains": {name: {**part, **_flip_comparison(part)} for name, part in pair["domains"].items()},
-        "slices": [{**part, **_flip_comparison(part)} for part in pair["slices"]],
+        "scorers": {judge: {**figures, **_flip_wins(figures)} for judge, figures in pair["scorers"].items()},
+        "domains": {
+            name: {**figures, **_flip_comparison(figures)} for name, figures in pair["domains"].items()
+        },
+        "slices": [{**figures, **_flip_comparison(figures)} for figures in pair["slices"]],
     }
 
 
@@ -35,18 +37,18 @@ def flip_interval(interval: Figures | None) -> dict[str, Any] | None:
     """Return an estimate and its intervals with the opposite sign."""
     if interval is None:
         return None
-    found = {**interval, "value": -interval["value"]}
+    flipped = {**interval, "value": -interval["value"]}
     for low, high in (("low", "high"), ("bca_low", "bca_high")):
         if low in interval:
-            found |= {low: _negative(interval[high]), high: _negative(interval[low])}
-    return found
+            flipped |= {low: _negative(interval[high]), high: _negative(interval[low])}
+    return flipped
 
 
 def _flip_comparison(pair: Figures) -> dict[str, Any]:
     return {
         **_flip_wins(pair),
         "reward": flip_interval(pair["reward"]),
-        "judges": {judge: flip_interval(found) for judge, found in pair["judges"].items()},
+        "judges": {judge: flip_interval(estimate) for judge, estimate in pair["judges"].items()},
     }
 
 
@@ -62,21 +64,21 @@ def _flip_wins(pair: Figures) -> dict[str, Any]:
 
 
 def _complement(rate: Figures | None) -> dict[str, Any] | None:
-    """Return the rate of the other side, which wins what this side loses. Its interval is the mirrored one.
+    """Return the rate of the other side, which wins where this side loses, with the mirrored interval.
 
-    "at_most" is a bound of a rate without a case; the mirrored rate has every case.
+    "at_most" is left out: it bounds a rate of 0, and the mirrored rate is 1.
     """
     if rate is None:
         return None
-    found = {"value": 1 - rate["value"], "low": 1 - rate["high"], "high": 1 - rate["low"]}
+    complement = {"value": 1 - rate["value"], "low": 1 - rate["high"], "high": 1 - rate["low"]}
     if "count" in rate:
-        found |= {"count": rate["n"] - rate["count"], "n": rate["n"]}
-    return found
+        complement |= {"count": rate["n"] - rate["count"], "n": rate["n"]}
+    return complement
 
 
 def _flip_change(change: Figures | None) -> dict[str, Any] | None:
-    turned = flip_interval(change)
-    return None if turned is None else _swap(turned, "only_left", "only_right")
+    flipped = flip_interval(change)
+    return None if flipped is None else _swap(flipped, "only_left", "only_right")
 
 
 def _flip_length(length: Figures) -> dict[str, Any]:
@@ -86,17 +88,20 @@ def _flip_length(length: Figures) -> dict[str, Any]:
     }
 
 
-def _flip_controlled(found: Figures) -> dict[str, Any]:
-    """Return a controlled win rate of the exchanged pair: its effects stay, because both sides of the model turn."""
+def _flip_controlled(figures: Figures) -> dict[str, Any]:
+    """Return a controlled win rate of the exchanged pair.
+
+    The effects stay the same, because both sides of the model change sign.
+    """
     return {
-        **_swap(found, "mean_left", "mean_right"),
-        "controlled": _complement(found["controlled"]),
-        "theta": -found["theta"],
+        **_swap(figures, "mean_left", "mean_right"),
+        "controlled": _complement(figures["controlled"]),
+        "theta": -figures["theta"],
     }
 
 
-def _swap(figures: Figures, one: str, other: str) -> dict[str, Any]:
-    return {**figures, one: figures[other], other: figures[one]}
+def _swap(figures: Figures, left_key: str, right_key: str) -> dict[str, Any]:
+    return {**figures, left_key: figures[right_key], right_key: figures[left_key]}
 
 
 def _negative(value: float | None) -> float | None:

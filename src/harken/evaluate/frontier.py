@@ -45,19 +45,19 @@ def study_best_of_n(folder: Path, n: int, limit: int | None = None) -> Path:
     """Sample `n` responses to each held-out prompt of a PPO run from its starting policy, scored as in the run.
 
     Writes `best_of_n/curve.json` in the run's folder and returns it: for each power of two up to `n` the bound on the
-    KL, and the mean reward and judges of the best of so many by reward, with 95 % intervals over prompts. `limit`: use
-    only this many prompts. An interrupted study is resumed. Raises UserError for a folder that is no PPO run, and for
-    one without held-out prompts.
+    KL, and the mean reward and judges of the best response by reward, with 95 % intervals over prompts. `limit`: use
+    only this many prompts. An interrupted study is resumed. Raises UserError for a folder that is not a PPO run, and
+    for one without held-out prompts.
     """
     run = RunFolder(folder)
     config, training = _ppo_config(run)
     prompts = _held_out_prompts(config, limit)
-    start = require_use(resolve(config.model_name), "policy")
+    start_model = require_use(resolve(config.model_name), "policy")
     with write_lock(run.best_of_n):
         settings = {
             "n": n,
             "prompts": [prompt.id for prompt in prompts],
-            "start": lineage_fingerprint(start),
+            "start": lineage_fingerprint(start_model),
             "rewards": resolve_rewards(training).lineage(),
             "config": read_locked_config(run.config),
         }
@@ -66,7 +66,7 @@ def study_best_of_n(folder: Path, n: int, limit: int | None = None) -> Path:
         if lock_config(run.best_of_n / "config.yml", settings, curve, shards) and curve.exists():
             say(f"{curve}: this study is finished; nothing to do")
             return curve
-        table = _sample_and_score(config, training, start, prompts, n, shards)
+        table = _sample_and_score(config, training, start_model, prompts, n, shards)
         atomic.write_json(curve, {"n": n, "prompts": len(prompts), "points": curve_points(table, n)})
     return curve
 
@@ -83,9 +83,9 @@ def curve_points(table: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
         point: dict[str, Any] = {"n": count, "kl": best_of_n_kl(count)}
         for name, values in table.items():
             gold = np.asarray(values, dtype=np.float64)
-            known = ~np.isnan(gold).any(axis=1)
-            if known.any():
-                mean = best_of_n_mean(reward[known], gold[known], count)
+            scored = ~np.isnan(gold).any(axis=1)
+            if scored.any():
+                mean = best_of_n_mean(reward[scored], gold[scored], count)
                 low, high = mean.bounds
                 point[name] = {"value": mean.mean, "low": low, "high": high}
         points.append(point)
@@ -99,11 +99,11 @@ def _powers_of_two(n: int) -> list[int]:
 
 def _ppo_config(run: RunFolder) -> tuple[RunConfig, PPOTraining]:
     if not run.config.is_file():
-        raise UserError("no run is here", where=str(run.root), fix="name the folder of a PPO run")
+        raise UserError("this folder has no run", where=str(run.root), fix="name the folder of a PPO run")
     settings = read_locked_config(run.config)
     training = settings.get("training")
     if not isinstance(training, Mapping) or training.get("type") != "ppo":
-        raise UserError("this is no PPO run", where=str(run.root), fix="name the folder of a PPO run")
+        raise UserError("this is not a PPO run", where=str(run.root), fix="name the folder of a PPO run")
     config = config_files.validate_settings(RunConfig, settings, str(run.config))
     assert isinstance(config.training, PPOTraining)
     return config, config.training
@@ -148,9 +148,9 @@ def _sample_and_score(
 
     @cache
     def rewards() -> Rewards:
-        found = resolve_rewards(training)
+        resolved = resolve_rewards(training)
         return load_rewards(
-            found, config, start, None, renderer, WEIGHT_DTYPES[config.dtype], choose_device(config.device)
+            resolved, config, start, None, renderer, WEIGHT_DTYPES[config.dtype], choose_device(config.device)
         )
 
     table: dict[str, list[list[float | None]]] = {}
@@ -161,15 +161,15 @@ def _sample_and_score(
             scored = score_all(rewards().sources, rollouts)
             rows: list[dict[str, Any]] = [{"reward": row.reward} for row in scored]
             for judge in rewards().judges:
-                for row, found in zip(rows, score_all([judge], rollouts), strict=True):
-                    row[f"judge_{judge.name}"] = found.scores[0].value
+                for row, judged in zip(rows, score_all([judge], rollouts), strict=True):
+                    row[f"judge_{judge.name}"] = judged.scores[0].value
             return rows
 
-        for first in range(0, len(prompts), PROMPTS_PER_SHARD):
-            batch = prompts[first : first + PROMPTS_PER_SHARD]
-            rows = load_or_make_shard(shards / f"best-of-n-{first:06d}.jsonl", partial(make, batch))
+        for begin in range(0, len(prompts), PROMPTS_PER_SHARD):
+            batch = prompts[begin : begin + PROMPTS_PER_SHARD]
+            rows = load_or_make_shard(shards / f"best-of-n-{begin:06d}.jsonl", partial(make, batch))
             for i in range(len(batch)):
                 for name in rows[0]:
-                    own = [row[name] for row in rows[i * n : (i + 1) * n]]
-                    table.setdefault(name, []).append(own)
+                    values = [row[name] for row in rows[i * n : (i + 1) * n]]
+                    table.setdefault(name, []).append(values)
     return {name: [[np.nan if v is None else v for v in row] for row in rows] for name, rows in table.items()}

@@ -36,7 +36,7 @@ class _Curve(json_io.Schema):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPoint:
-    """Hold a held-out evaluation: the update, KL in nats per sequence, mean reward, and each judge's mean.
+    """A held-out evaluation: the update, KL in nats per sequence, mean reward, and each judge's mean.
 
     `changes` are each judge's paired changes since before training, `errors` their standard errors.
     """
@@ -72,24 +72,24 @@ def checkpoint_points(metrics: Sequence[Mapping[str, Any]]) -> list[CheckpointPo
 
 
 def read_best_of_n(path: Path) -> list[dict[str, Any]]:
-    """Read the points of best_of_n/curve.json; [] where there is none. Raises UserError for another content."""
+    """Read the points of best_of_n/curve.json; [] where there is no file. Raises UserError for invalid contents."""
     if not path.is_file():
         return []
     content = json_io.read_object(path, _FIX)
     json_io.validate(content, _Curve, str(path), _FIX)
-    found: list[dict[str, Any]] = content["points"]
-    for number, point in enumerate(found):
+    points: list[dict[str, Any]] = content["points"]
+    for index, point in enumerate(points):
         for name in _judges_of([point]):
-            json_io.validate(point[name], _Mean, f"{path}: points.{number}.{name}", _FIX)
-    return found
+            json_io.validate(point[name], _Mean, f"{path}: points.{index}.{name}", _FIX)
+    return points
 
 
 def sentences(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str, Any]] = ()) -> list[str]:
     """Return sentences: where the reward rose while a judge fell, and whether PPO is above best of n at equal KL."""
     lines = []
     for judge in points[-1].judges if points else ():
-        if (found := _divergence(points, judge)) is not None:
-            lines.append(_divergence_sentence(points, judge, found))
+        if (divergence := _divergence(points, judge)) is not None:
+            lines.append(_divergence_sentence(points, judge, divergence))
     for name in ("reward", *(points[-1].judges if points else ())):
         if (line := _beside_best_of_n(points, best_of_n, name)) is not None:
             lines.append(line)
@@ -106,8 +106,8 @@ def sentences(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str
 
 def fit_judge(points: Sequence[CheckpointPoint], judge: str) -> GaoFit | None:
     """Fit the judge's paired change since before training against √KL; None for too few evaluations."""
-    own = [point for point in points if judge in point.judges]
-    return fit_gao([p.kl for p in own], [p.changes[judge] for p in own], "rl")
+    judged = [point for point in points if judge in point.judges]
+    return fit_gao([p.kl for p in judged], [p.changes[judge] for p in judged], "rl")
 
 
 def frontier_table(
@@ -142,7 +142,7 @@ def charts(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str, A
     """Return the charts of reward and judges against KL as page data, [] without a held-out evaluation."""
     if not points:
         return []
-    drawn = [
+    chart_list = [
         _chart(
             "Held-out reward against KL",
             "What PPO maximises, on held-out prompts. Best of n needs no training, only samples of the starting "
@@ -152,7 +152,7 @@ def charts(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str, A
         )
     ]
     for judge in points[-1].judges:
-        drawn.append(
+        chart_list.append(
             _chart(
                 f"Judge {judge} against KL",
                 "PPO does not learn from it. Where it falls while the reward rises, the reward is over-optimised.",
@@ -160,7 +160,7 @@ def charts(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str, A
                 [[p["kl"], p[f"judge_{judge}"]["value"]] for p in best_of_n if f"judge_{judge}" in p],
             )
         )
-    return drawn
+    return chart_list
 
 
 def _chart(
@@ -181,19 +181,19 @@ def _chart(
 
 
 def _divergence(points: Sequence[CheckpointPoint], judge: str) -> Divergence | None:
-    own = [point for point in points if judge in point.judges]
+    judged = [point for point in points if judge in point.judges]
     return find_divergence(
-        [p.reward for p in own], [p.judges[judge] for p in own], [p.errors[judge] for p in own]
+        [p.reward for p in judged], [p.judges[judge] for p in judged], [p.errors[judge] for p in judged]
     )
 
 
-def _divergence_sentence(points: Sequence[CheckpointPoint], judge: str, found: Divergence) -> str:
-    own = [point for point in points if judge in point.judges]
-    start, end = own[found.start], own[found.end]
+def _divergence_sentence(points: Sequence[CheckpointPoint], judge: str, divergence: Divergence) -> str:
+    judged = [point for point in points if judge in point.judges]
+    start, end = judged[divergence.start], judged[divergence.end]
     return (
         f"Warning: Over-optimised: from update {start.step} to update {end.step} the held-out reward rose from "
         f"{start.reward:+.2f} to {end.reward:+.2f} while {judge} fell from {start.judges[judge]:.2f} to "
-        f"{end.judges[judge]:.2f} ({found.judge_change:+.2f} ± {found.error:.2f}), at KL {start.kl:.1f} and "
+        f"{end.judges[judge]:.2f} ({divergence.judge_change:+.2f} ± {divergence.error:.2f}), at KL {start.kl:.1f} and "
         f"{end.kl:.1f} nats per sequence."
     )
 
@@ -207,22 +207,22 @@ def _beside_best_of_n(
     measured = [p for p in points if name == "reward" or name in p.judges]
     if len(curve) < 2 or not measured:
         return None
-    reach = curve[-1]["kl"]
-    inside = [p for p in measured if 0 < p.kl <= reach]
-    if not inside:
+    max_kl = curve[-1]["kl"]
+    comparable = [p for p in measured if 0 < p.kl <= max_kl]
+    if not comparable:
         return (
-            f"Note: Best of {curve[-1]['n']} reaches KL {reach:.2f} nats per sequence; every evaluated checkpoint is "
+            f"Note: Best of {curve[-1]['n']} reaches KL {max_kl:.2f} nats per sequence; every evaluated checkpoint is "
             f"further, so PPO and best of n cannot be compared by {name} at equal KL."
         )
-    last = inside[-1]
-    found = last.reward if name == "reward" else last.judges[name]
+    last = comparable[-1]
+    score = last.reward if name == "reward" else last.judges[name]
     value, low, high = (
         float(np.interp(last.kl, [p["kl"] for p in curve], [p[key][part] for p in curve]))
         for part in ("value", "low", "high")
     )
-    word = "above" if found > high else "below" if found < low else "not distinguishable from"
+    word = "above" if score > high else "below" if score < low else "not distinguishable from"
     return (
-        f"Note: At update {last.step} (KL {last.kl:.2f}) PPO's {name} {found:+.3f} is {word} best of n at equal KL: "
+        f"Note: At update {last.step} (KL {last.kl:.2f}) PPO's {name} {score:+.3f} is {word} best of n at equal KL: "
         f"{value:+.3f} (95 % interval {low:+.3f} to {high:+.3f})."
     )
 

@@ -18,7 +18,7 @@ Cells = dict[str, list[str]]
 
 
 def pair_tables(summary: Figures, width: int) -> list[str]:
-    """Return the blocks of text on the pairs of a summary, each of at most `width` columns, and what they mean."""
+    """Format the pairs of a summary as blocks of text of at most `width` columns, with notes on the columns."""
     pairs = summary["pairs"]
     tables = [
         _wins(pairs),
@@ -44,7 +44,7 @@ def rate_percent(rate: Figures | None) -> str:
 
 
 def interval(figures: Figures | None, form: str = ".3f") -> str:
-    """Format a mean and its interval; "[–, –]" where it has none, for the reasons that `interval_note` gives."""
+    """Format a mean and its interval; "[–, –]" without an interval, for the reasons that `interval_note` gives."""
     if figures is None:
         return "–"
     value, low, high = (decimal(figures[key], form) for key in ("value", "low", "high"))
@@ -52,18 +52,18 @@ def interval(figures: Figures | None, form: str = ".3f") -> str:
 
 
 def interval_note(summary: Figures) -> str:
-    """Say why some figures of a summary have no interval; "" where all have one."""
+    """Say why some figures of a summary have no interval; "" if all have one."""
     reasons = sorted(_reasons(summary))
     return f"[–, –]: {' or '.join(reasons)}" if reasons else ""
 
 
-def _reasons(found: Any) -> set[str]:
+def _reasons(content: Any) -> set[str]:
     """Return every `no_interval` within a JSON value."""
-    if isinstance(found, Mapping):
-        own = {found["no_interval"]} if "no_interval" in found else set()
-        return own.union(*(_reasons(value) for value in found.values()))
-    if isinstance(found, list):
-        return set().union(*(_reasons(value) for value in found))
+    if isinstance(content, Mapping):
+        reasons = {content["no_interval"]} if "no_interval" in content else set()
+        return reasons.union(*(_reasons(value) for value in content.values()))
+    if isinstance(content, list):
+        return set().union(*(_reasons(value) for value in content))
     return set()
 
 
@@ -151,24 +151,26 @@ def _styles(pairs: Sequence[Figures]) -> Cells:
 
 
 def _scorers(pairs: Sequence[Figures]) -> Cells:
-    rows = [(pair, judge, found) for pair in pairs for judge, found in pair["scorers"].items()]
+    rows = [(pair, judge, figures) for pair in pairs for judge, figures in pair["scorers"].items()]
     return {
         PAIR: _names([pair for pair, _, _ in rows]),
         "scorer": [judge for _, judge, _ in rows],
         "mean difference": [interval(pair["judges"][judge], "+.3f") for pair, judge, _ in rows],
-        "its W / T / L": [_counts(found) for _, _, found in rows],
-        "its win rate %": [rate_percent(found["win_rate"]) for _, _, found in rows],
-        "its p (Holm)": [decimal(found["holm_p"], ".2g") for _, _, found in rows],
+        "its W / T / L": [_counts(figures) for _, _, figures in rows],
+        "its win rate %": [rate_percent(figures["win_rate"]) for _, _, figures in rows],
+        "its p (Holm)": [decimal(figures["holm_p"], ".2g") for _, _, figures in rows],
     }
 
 
 def _disagreement(pairs: Sequence[Figures]) -> Cells:
-    rows = [(pair, found) for pair in pairs for found in pair["disagreement"]]
+    rows = [(pair, disagreement) for pair in pairs for disagreement in pair["disagreement"]]
     return {
         PAIR: _names([pair for pair, _ in rows]),
-        "scorers": [" and ".join(found["scorers"]) for _, found in rows],
-        "both decide": [str(found["rate"]["n"]) if found["rate"] else "0" for _, found in rows],
-        "disagree %": [rate_percent(found["rate"]) for _, found in rows],
+        "scorers": [" and ".join(disagreement["scorers"]) for _, disagreement in rows],
+        "both decide": [
+            str(disagreement["rate"]["n"]) if disagreement["rate"] else "0" for _, disagreement in rows
+        ],
+        "disagree %": [rate_percent(disagreement["rate"]) for _, disagreement in rows],
     }
 
 
@@ -210,7 +212,7 @@ def _slices(pair: Figures, reward: str) -> Cells:
 
 
 def _notes(summary: Figures) -> list[str]:
-    """Say what the columns mean, which tie rule holds, and which test decides where two disagree."""
+    """Explain the columns, the tie rule, and which test decides where two disagree."""
     repeat = summary["repeatability"]
     tie = f"tie: the rewards differ by at most {summary['tie_epsilon']:g}; repeatability of the scorer: "
     if repeat is None:

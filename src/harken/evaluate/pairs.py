@@ -40,7 +40,7 @@ FIRST_SCORER = "reward"
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """Hold the judges' names, the tie rule, and the number of refits of the length control.
+    """The judges' names, the tie rule, and the number of refits of the length control.
 
     `repeatability` is how much a score moves when only the batch or the dtype changes; None if it was not measured.
     """
@@ -77,7 +77,8 @@ def pair_figures(
             columns[part.column, part.value, name] = np.where(part.rows(left, right)[:, None], values, np.nan)
     means = units.means(columns, dict.fromkeys(changes, (-1.0, 1.0)))
     signs = signs_of(reward, settings.tie_epsilon)
-    found = {
+    by_slice = _slices(slices, left, right, signs, means, units, settings)
+    return {
         "left": left,
         "right": right,
         **win_figures(signs, units),
@@ -96,8 +97,28 @@ def pair_figures(
             {FIRST_SCORER: signs} | {j: np.sign(d) for j, d in judged.items()}, units
         ),
         "variance": _variance(reward),
+        "domains": {figures["value"]: figures for figures in by_slice if figures["column"] == "domain"},
+        "slices": by_slice,
     }
-    divided = [
+
+
+def repetitive(table: ResponseTable, policy: str) -> Numbers:
+    """Return 1 where a response is repetitive, else 0, NaN where it was not measured, [prompts, samples]."""
+    share = table.column(policy, "repeated_4grams")
+    return np.where(np.isnan(share), np.nan, share > REPETITIVE)
+
+
+def _slices(
+    slices: Sequence[Slice],
+    left: str,
+    right: str,
+    signs: Numbers,
+    means: Mapping[Any, Any],
+    units: Units,
+    settings: ComparisonSettings,
+) -> list[dict[str, Any]]:
+    """Return the figures of each slice that has prompts, with Benjamini and Hochberg's q over the slices."""
+    by_slice = [
         {
             "column": part.column,
             "value": part.value,
@@ -108,16 +129,9 @@ def pair_figures(
         for part in slices
         if (inside := part.rows(left, right)).any()
     ]
-    for figures, q in zip(divided, benjamini_hochberg([s["sign_test_p"] for s in divided]), strict=True):
+    for figures, q in zip(by_slice, benjamini_hochberg([s["sign_test_p"] for s in by_slice]), strict=True):
         figures["q"] = q
-    domains = {figures["value"]: figures for figures in divided if figures["column"] == "domain"}
-    return found | {"domains": domains, "slices": divided}
-
-
-def repetitive(table: ResponseTable, policy: str) -> Numbers:
-    """Return 1 where a response is repetitive, else 0, NaN where it was not measured, [prompts, samples]."""
-    share = table.column(policy, "repeated_4grams")
-    return np.where(np.isnan(share), np.nan, share > REPETITIVE)
+    return by_slice
 
 
 def _slice_figures(signs: Numbers, inside: np.ndarray[Any, Any], units: Units) -> dict[str, Any]:
@@ -130,7 +144,7 @@ def _slice_figures(signs: Numbers, inside: np.ndarray[Any, Any], units: Units) -
 
 
 def _effect(reward: Numbers, signs: Numbers, units: Units) -> dict[str, Any]:
-    """Return effect sizes and what the study could have detected. d_z is over prompts."""
+    """Return effect sizes and the smallest effects that the study detects. d_z is over prompts."""
     per_prompt = reward.mean(axis=1)
     clusters = None if units.independent else units.clusters
     shift = hodges_lehmann(per_prompt, CONFIDENCE, clusters)
@@ -216,19 +230,19 @@ def _style(
 
 
 def _scorer(difference: Numbers, units: Units) -> dict[str, Any]:
-    """Return the head-to-head of another scorer over the rows that it scored; its ties are equal scores."""
+    """Return another scorer's wins over the rows that it scored; its ties are equal scores."""
     signs = np.sign(difference)
     return {**win_figures(signs, units), "sign_test_p": units.sign_test_p(signs)}
 
 
 def _disagreement(signs: Mapping[str, Numbers], units: Units) -> list[dict[str, Any]]:
     """Return for every two scorers how often they prefer different policies, among rows that both decide."""
-    found = []
+    disagreements = []
     for first, second in combinations(signs, 2):
         product = signs[first] * signs[second]
         decided = ~np.isnan(product) & (product != 0)
-        found.append({"scorers": [first, second], "rate": units.rate(product < 0, decided)})
-    return found
+        disagreements.append({"scorers": [first, second], "rate": units.rate(product < 0, decided)})
+    return disagreements
 
 
 def _variance(reward: Numbers) -> dict[str, Any] | None:
@@ -248,8 +262,8 @@ def _within_repeatability(reward: Numbers, settings: ComparisonSettings) -> int 
     """Count the decided rows whose difference is no larger than the scorer's repeatability."""
     if settings.repeatability is None:
         return None
-    size = np.abs(reward)
-    return int(((size > settings.tie_epsilon) & (size <= settings.repeatability)).sum())
+    magnitude = np.abs(reward)
+    return int(((magnitude > settings.tie_epsilon) & (magnitude <= settings.repeatability)).sum())
 
 
 def reward_length_correlation(table: ResponseTable, policy: str) -> dict[str, float | None]:

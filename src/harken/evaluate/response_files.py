@@ -29,7 +29,7 @@ class FileCounts:
     other_prompts: int = 0
     """To prompts that another policy has no response to, or that `data` does not list."""
     further_samples: int = 0
-    """Beyond the number of samples that is compared."""
+    """Beyond the number of samples that are compared."""
 
     def sentence(self, policy: str) -> str:
         """Say how many responses are used, and why others are not."""
@@ -39,15 +39,15 @@ class FileCounts:
             "beyond the samples that all have": self.further_samples,
         }
         parts = [f"{count:,} {why}" for why, count in unused.items() if count]
-        used = self.read - sum(unused.values())
-        return f"{policy}: {used:,} of {self.read:,} responses used" + (
+        used_count = self.read - sum(unused.values())
+        return f"{policy}: {used_count:,} of {self.read:,} responses used" + (
             f" ({', '.join(parts)})" if parts else ""
         )
 
 
 @dataclass(frozen=True)
 class MatchedFiles:
-    """Hold the prompts, and for each policy of a file its responses to them, `samples` to each."""
+    """The prompts, and for each policy of a file its responses to them, `samples` to each."""
 
     prompts: list[Prompt]
     responses: dict[str, ByPrompt]
@@ -56,7 +56,7 @@ class MatchedFiles:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON."""
-        return {name: asdict(own) for name, own in self.counts.items()}
+        return {name: asdict(file_counts) for name, file_counts in self.counts.items()}
 
 
 def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str, list[ExternalResponse]]]:
@@ -65,7 +65,7 @@ def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str
     Raises UserError as `read_external_responses` does, for a `generator` that the file does not have, and for two
     policies of one name.
     """
-    found: dict[str, dict[str, list[ExternalResponse]]] = {}
+    systems_by_policy: dict[str, dict[str, list[ExternalResponse]]] = {}
     for name, policy in policies.items():
         if policy.responses is None:
             continue
@@ -83,22 +83,24 @@ def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str
             systems = {g or name: [row for row in rows if row.generator == g] for g in names}
         else:
             systems = {name: rows}
-        taken = {other for own in found.values() for other in own} | (set(policies) - {name})
+        taken = {other for earlier in systems_by_policy.values() for other in earlier} | (
+            set(policies) - {name}
+        )
         if clash := sorted(taken & set(systems)):
             raise UserError(
                 f"two policies are called {clash[0]!r}",
                 where=f"policies.{name}",
                 fix="choose one of the file's systems with generator, and give it another name",
             )
-        found[name] = systems
-    return found
+        systems_by_policy[name] = systems
+    return systems_by_policy
 
 
 def number_columns(rows: Sequence[ExternalResponse]) -> dict[str, int]:
     """Return the columns with numbers, and in how many of the rows with a response each has none."""
-    given = [row for row in rows if row.text is not None]
-    counts = Counter(name for row in given for name in row.values)
-    return {name: len(given) - count for name, count in counts.items()}
+    responses = [row for row in rows if row.text is not None]
+    counts = Counter(name for row in responses for name in row.values)
+    return {name: len(responses) - count for name, count in counts.items()}
 
 
 def fingerprint_rows(rows: Sequence[ExternalResponse]) -> str:
@@ -135,28 +137,30 @@ def match_files(
     Raises UserError when one id stands for two prompts, a prompt's text is in no file, no prompt is shared, or a file
     has fewer than `samples` responses to a prompt.
     """
-    known, found, counts = _assign(files, prompts)
-    shared = [p for p in known if all(p.id in own for own in found.values())]
+    all_prompts, responses, counts = _assign(files, prompts)
+    shared = [p for p in all_prompts if all(p.id in answered for answered in responses.values())]
     if not shared:
         raise UserError(
             f"no prompt has a response in all of {', '.join(files)}",
             where="policies",
             fix="give equal prompts the same prompt_id, or the same text",
         )
-    fewest = min(len(own[p.id]) for own in found.values() for p in shared)
+    fewest = min(len(answered[p.id]) for answered in responses.values() for p in shared)
     if samples is not None and fewest < samples:
         raise UserError(
             f"the files have only {fewest} responses to some prompts, not {samples}",
             where="samples",
             fix=f"set samples to {fewest}, or remove it",
         )
-    kept = samples or fewest
+    sample_count = samples or fewest
     ids = {p.id for p in shared}
-    for name, own in found.items():
-        counts[name].other_prompts += sum(len(rows) for prompt, rows in own.items() if prompt not in ids)
-        counts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
-        found[name] = {p.id: _in_order(own[p.id])[:kept] for p in shared}
-    return MatchedFiles(shared, found, kept, counts)
+    for name, by_prompt in responses.items():
+        counts[name].other_prompts += sum(
+            len(rows) for prompt, rows in by_prompt.items() if prompt not in ids
+        )
+        counts[name].further_samples += sum(len(by_prompt[prompt]) - sample_count for prompt in ids)
+        responses[name] = {p.id: _in_order(by_prompt[p.id])[:sample_count] for p in shared}
+    return MatchedFiles(shared, responses, sample_count, counts)
 
 
 def match_all(files: Mapping[str, Sequence[ExternalResponse]]) -> MatchedFiles:
@@ -164,14 +168,16 @@ def match_all(files: Mapping[str, Sequence[ExternalResponse]]) -> MatchedFiles:
 
     `samples` is the largest number of responses that a file has to one prompt. Raises UserError as `match_files` does.
     """
-    known, found, counts = _assign(files, None)
-    ordered = {name: {p: _in_order(rows) for p, rows in own.items()} for name, own in found.items()}
-    answered = [p for p in known if any(p.id in own for own in found.values())]
+    all_prompts, responses, counts = _assign(files, None)
+    ordered = {
+        name: {p: _in_order(rows) for p, rows in by_prompt.items()} for name, by_prompt in responses.items()
+    }
+    answered = [p for p in all_prompts if any(p.id in by_prompt for by_prompt in responses.values())]
     if not answered:
         raise UserError(
             f"there is no response in {', '.join(files)}", fix="name a file with one response per row"
         )
-    samples = max(len(rows) for own in found.values() for rows in own.values())
+    samples = max(len(rows) for by_prompt in responses.values() for rows in by_prompt.values())
     return MatchedFiles(answered, ordered, samples, counts)
 
 
@@ -181,7 +187,7 @@ def _assign(
     """Return the prompts, each file's responses by prompt in the order of its rows, and counts of the others."""
     known = _KnownPrompts(prompts)
     counts = {name: FileCounts(read=len(rows)) for name, rows in files.items()}
-    found: dict[str, ByPrompt] = {name: {} for name in files}
+    responses: dict[str, ByPrompt] = {name: {} for name in files}
     for name, rows in files.items():
         known.begin_file(name)
         for row in rows:
@@ -191,26 +197,26 @@ def _assign(
             elif row.text is None:
                 counts[name].failed += 1
             else:
-                found[name].setdefault(prompt, []).append(row)
-    return known.prompts(), found, counts
+                responses[name].setdefault(prompt, []).append(row)
+    return known.prompts(), responses, counts
 
 
 def match_prompts(
     rows: Sequence[ExternalResponse], prompts: Sequence[Prompt] | None, name: str
 ) -> list[Prompt | None]:
-    """Return each row's prompt, by its id or else by its text; None where `prompts` are given and it is none of them.
+    """Return each row's prompt, by its id or else by its text; None where `prompts` is given and does not contain it.
 
     Raises UserError as `match_files` does for one file called `name`.
     """
     known = _KnownPrompts(prompts)
     known.begin_file(name)
-    found = [known.find(row) for row in rows]
+    prompt_ids = [known.find(row) for row in rows]
     by_id = {prompt.id: prompt for prompt in known.prompts()}
-    return [None if prompt is None else by_id[prompt] for prompt in found]
+    return [None if prompt is None else by_id[prompt] for prompt in prompt_ids]
 
 
 def repeated_texts(prompts: Sequence[Prompt]) -> int:
-    """Count the prompts whose text is that of an earlier one: rows whose id is of the response and not the prompt."""
+    """Count the prompts whose text equals an earlier one: their id belongs to the response, not to the prompt."""
     return len(prompts) - len({_text_key(prompt.messages) for prompt in prompts})
 
 
@@ -224,7 +230,7 @@ class _KnownPrompts:
         self._read_in: dict[str, str] = {}
         self._file = "data.path"
         self._used: set[str] = set()
-        """Prompts that a row of the present file named by id: other ids of this file are other prompts."""
+        """Prompts that a row of the current file named by id: another id in this file means another prompt."""
         for prompt in prompts or ():
             self._add(prompt)
 
@@ -241,18 +247,18 @@ class _KnownPrompts:
         return list(self._by_id.values())
 
     def find(self, row: ExternalResponse) -> str | None:
-        """Return the id of the row's prompt; None if only given prompts count and it is none of them."""
+        """Return the id of the row's prompt; None if the list of prompts is fixed and does not contain it."""
         text = _text_key(row.messages)
         if row.id is not None and row.id in self._by_id:
             self._require_same_text(row, text)
             self._used.add(row.id)
             return row.id
-        same = self._by_text.get(text, []) if text else []
-        if row.id is None and same:
-            return same[0]
-        if free := [prompt for prompt in same if prompt not in self._used]:
-            self._used.add(free[0])
-            return free[0]
+        same_text_ids = self._by_text.get(text, []) if text else []
+        if row.id is None and same_text_ids:
+            return same_text_ids[0]
+        if unused_ids := [prompt for prompt in same_text_ids if prompt not in self._used]:
+            self._used.add(unused_ids[0])
+            return unused_ids[0]
         if self._closed:
             return None
         prompt = _prompt_of(row)
@@ -267,16 +273,16 @@ class _KnownPrompts:
             self._by_text.setdefault(_text_key(prompt.messages), []).append(prompt.id)
 
     def _require_same_text(self, row: ExternalResponse, text: str) -> None:
-        known = self._by_id[str(row.id)]
+        known_prompt = self._by_id[str(row.id)]
         if not text:
             return
-        if not known.messages:  # a file without texts came first
+        if not known_prompt.messages:  # a file without texts came first
             self._add(_prompt_of(row))
             return
-        if odd := _first_difference(row.messages, known.messages):
+        if differing_turns := _first_difference(row.messages, known_prompt.messages):
             raise UserError(
-                f"prompt {row.id!r} is another text than in {self._read_in[known.id]}: "
-                f"{odd[0][:60]!r}, not {odd[1][:60]!r}",
+                f"prompt {row.id!r} is another text than in {self._read_in[known_prompt.id]}: "
+                f"{differing_turns[0][:60]!r}, not {differing_turns[1][:60]!r}",
                 where=row.where,
                 fix="give one prompt one id in all files, or leave the ids out to match prompts by their text",
             )
@@ -296,7 +302,7 @@ def _prompt_of(row: ExternalResponse) -> Prompt:
 
 
 def _in_order(rows: Sequence[ExternalResponse]) -> list[ExternalResponse]:
-    """Sort by sample number where every row has its own, else keep the order of the file."""
+    """Sort by sample number if all rows have different ones, else keep the order of the file."""
     numbers = [row.sample for row in rows]
     if None in numbers or len(set(numbers)) < len(numbers):
         return list(rows)
@@ -309,11 +315,20 @@ def _text_key(messages: Sequence[Message]) -> str:
 
 
 def _first_difference(left: Sequence[Message], right: Sequence[Message]) -> tuple[str, str] | None:
-    """Return the last two user turns that differ, None if one conversation's are the last of the other's.
+    """Return the last two user turns that differ, None if one conversation's turns are the last turns of the other.
 
-    System prompts may differ, because they belong to the system that responds, and a file may hold the last turns only.
+    System prompts may differ, because they belong to the system that responds, and a file may contain the last turns
+    only.
     """
     sides = [
-        [" ".join(m.content.split()) for m in reversed(one) if m.role == "user"] for one in (left, right)
+        [" ".join(m.content.split()) for m in reversed(left_turn) if m.role == "user"]
+        for left_turn in (left, right)
     ]
-    return next(((one, other) for one, other in zip(*sides, strict=False) if one != other), None)
+    return next(
+        (
+            (left_turn, right_turn)
+            for left_turn, right_turn in zip(*sides, strict=False)
+            if left_turn != right_turn
+        ),
+        None,
+    )

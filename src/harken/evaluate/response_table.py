@@ -1,4 +1,4 @@
-"""Index rows of responses by policy, prompt and sample, whatever tool made them. No torch."""
+"""Index rows of responses by policy, prompt and sample, whichever tool wrote them. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harken.evaluate.style import MARKUP, count_styles
 
 MAX_LISTED = 5
 MAX_SCORE = 3.4e38
-"""Largest magnitude of a number of a response, that of a float32: differences and their squares stay finite."""
+"""Largest accepted magnitude, that of a float32, so that differences and their squares stay finite."""
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
 """A word; in scripts without spaces (Chinese, Japanese, Thai) a character."""
 
@@ -25,11 +25,11 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ResponseTable:
-    """Hold the rows of several policies on the same prompts and samples.
+    """The rows of several policies on the same prompts and samples.
 
-    `keys` has the (prompt, sample) pairs of each prompt; `clusters` numbers what is independent, one per prompt: the
-    prompt itself, or the cluster that a column names. `length_unit` is "tokens", or "words" where a response came
-    without its number of tokens; lengths are then counted in words for all.
+    `keys` has the (prompt, sample) pairs of each prompt; `clusters` has one number per prompt: that of its
+    independent unit, which is the prompt itself or the cluster that a column names. `length_unit` is "tokens", or
+    "words" where a response has no number of tokens; then all lengths are counted in words.
     """
 
     policies: list[str]
@@ -38,7 +38,7 @@ class ResponseTable:
     length_unit: str
     rows: dict[tuple[str, str, int], Mapping[str, Any]]
     _kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What was read of a policy: every pair it is in needs the same columns, and counting words takes long."""
+    """Arrays already read: every pair of a policy needs the same columns, and counting words is slow."""
 
     @property
     def prompts(self) -> int:
@@ -56,14 +56,14 @@ class ResponseTable:
 
     def _column(self, policy: str, name: str) -> Numbers:
         values = [[self.rows[policy, p, s].get(name) for p, s in samples] for samples in self.keys]
-        found = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
-        if (np.abs(found) > MAX_SCORE).any():
+        column = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
+        if (np.abs(column) > MAX_SCORE).any():
             raise UserError(
                 f"{policy} has a value of {name} beyond ±{MAX_SCORE:g}",
                 where="responses",
                 fix="give finite numbers, null where there is none",
             )
-        return found
+        return column
 
     def lengths(self, policy: str) -> Numbers:
         """Return the lengths of the responses of a policy in `length_unit`, [prompts, samples]."""
@@ -76,12 +76,12 @@ class ResponseTable:
         return np.array([[float(count_words(text)) for text in row] for row in texts])
 
     def styles(self, policy: str) -> dict[str, Numbers] | None:
-        """Return the counts of each of `MARKUP`, [prompts, samples]; None where a response came without its text."""
+        """Return the counts of each of `MARKUP`, [prompts, samples]; None where a response has no text."""
         key = ("styles", policy)
         if key not in self._kept:
             self._kept[key] = self._count_styles(policy)
-        found: dict[str, Numbers] | None = self._kept[key]
-        return found
+        styles: dict[str, Numbers] | None = self._kept[key]
+        return styles
 
     def _count_styles(self, policy: str) -> dict[str, Numbers] | None:
         texts = [self.rows[policy, p, s].get("response") for samples in self.keys for p, s in samples]
@@ -95,22 +95,21 @@ class ResponseTable:
         if key not in self._kept:
             self._kept[key] = read()
             self._kept[key].flags.writeable = False
-        found: Numbers = self._kept[key]
-        return found
+        values: Numbers = self._kept[key]
+        return values
 
     def labels(self, name: str) -> list[str]:
         """Return the value of a column for each prompt as text, "" where there is none.
 
-        A column that differs between the policies or samples of a prompt describes responses and not prompts; its
-        first value counts.
+        If the column differs between the policies or samples of a prompt, the first value is used.
         """
-        firsts = [self.rows[self.policies[0], *samples[0]].get(name) for samples in self.keys]
-        return ["" if value is None else str(value) for value in firsts]
+        first_values = [self.rows[self.policies[0], *samples[0]].get(name) for samples in self.keys]
+        return ["" if value is None else str(value) for value in first_values]
 
     def prompt_lengths(self) -> tuple[Numbers, str] | None:
-        """Return the length of each prompt and its unit; None if the rows hold neither tokens nor texts."""
-        firsts = [self.rows[self.policies[0], *samples[0]] for samples in self.keys]
-        tokens, texts = ([row.get(name) for row in firsts] for name in ("prompt_tokens", "prompt"))
+        """Return the length of each prompt and its unit; None if the rows have neither tokens nor texts."""
+        first_rows = [self.rows[self.policies[0], *samples[0]] for samples in self.keys]
+        tokens, texts = ([row.get(name) for row in first_rows] for name in ("prompt_tokens", "prompt"))
         if None not in tokens:
             return np.array([float(n) for n in tokens if n is not None]), "tokens"
         if None not in texts:
@@ -195,9 +194,10 @@ def _cluster_of(row: Mapping[str, Any], cluster: str) -> str:
 def _length_unit(rows: Sequence[Mapping[str, Any]]) -> str:
     if all(row.get("response_tokens") is not None for row in rows):
         return "tokens"
-    if odd := next((row for row in rows if row.get("response") is None), None):
+    if unmeasured := next((row for row in rows if row.get("response") is None), None):
         raise UserError(
-            f"{odd['policy']} has neither tokens nor a text of its response to prompt {odd['prompt_id']!r}",
+            f"{unmeasured['policy']} has neither tokens nor a text of its response to prompt "
+            f"{unmeasured['prompt_id']!r}",
             where="responses",
             fix="give every row `response` or `response_tokens`",
         )

@@ -1,4 +1,4 @@
-"""Generate the responses of policies, in shards that are kept when the process is killed.
+"""Generate the responses of policies, in shards that survive when the process is killed.
 
 Batch composition affects rounding and can change sampled tokens, so shards are fixed by the configuration. A missing
 shard is generated again with the same contents.
@@ -62,13 +62,13 @@ class EngineSettings(Protocol):
 
 @dataclass(frozen=True)
 class PolicyResponses:
-    """Hold a policy's responses, prompt by prompt, sample 0 first."""
+    """A policy's responses, prompt by prompt, sample 0 first."""
 
     rollouts: list[Rollout]
     renderer: Renderer | None
-    """The policy's; None for the responses of a file, of which only the text is known."""
+    """The policy's renderer; None for the responses of a file, of which only the text is known."""
     external: list[ExternalResponse] | None = None
-    """What the file says of each response."""
+    """The row of the file that each response came from."""
     chosen_scores: list[float] | None = None
     """The first scorer's scores where they chose the responses (best of n)."""
 
@@ -104,32 +104,34 @@ def generate_responses(
     with counter(f"{name} responses", len(prompts) * sampling.samples) as count:
 
         def generate(batch: Sequence[Prompt]) -> list[dict[str, Any]]:
-            made = engine().generate(batch, sampling, name, purpose, on_progress=count.update)
-            return [_to_json(rollout) for rollout in made]
+            generated = engine().generate(batch, sampling, name, purpose, on_progress=count.update)
+            return [_to_json(rollout) for rollout in generated]
 
         for path, batch in groups.items():
             shard = load_or_make_shard(path, partial(generate, batch))
-            of_rows = [prompt for prompt in batch for _ in range(sampling.samples)]
-            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(shard, of_rows, strict=True)]
+            row_prompts = [prompt for prompt in batch for _ in range(sampling.samples)]
+            rollouts += [
+                _from_json(fields, prompt) for fields, prompt in zip(shard, row_prompts, strict=True)
+            ]
     return PolicyResponses(rollouts, renderer_of(source, config.prompt_data.keep_special_tokens))
 
 
-def file_responses(name: str, found: ByPrompt, prompts: Sequence[Prompt]) -> PolicyResponses:
+def file_responses(name: str, responses: ByPrompt, prompts: Sequence[Prompt]) -> PolicyResponses:
     """Return the responses of a file as rollouts without tokens.
 
-    Where the file does not say why a response stopped, scorers see it as ended by itself; its row says None.
+    Where the file does not say why a response stopped, scorers get "end_of_turn"; its row has None.
     """
-    external = [response for prompt in prompts for response in found[prompt.id]]
+    external = [response for prompt in prompts for response in responses[prompt.id]]
     rollouts = [
         Rollout(prompt, sample, (), (), (), str(response.text), response.stop or "end_of_turn", name)
         for prompt in prompts
-        for sample, response in enumerate(found[prompt.id])
+        for sample, response in enumerate(responses[prompt.id])
     ]
     return PolicyResponses(rollouts, None, external)
 
 
 def truncate_responses(generated: PolicyResponses, limit: int) -> PolicyResponses:
-    """Return the responses as they had been with `max_gen_len` = `limit` tokens: longer ones end there, truncated."""
+    """Truncate the responses as `max_gen_len` = `limit` tokens would have done."""
     assert generated.renderer is not None
     decode = generated.renderer.decode_response
     return replace(
@@ -153,17 +155,17 @@ def truncate_responses(generated: PolicyResponses, limit: int) -> PolicyResponse
 def response_row(
     policy: str,
     generated: PolicyResponses,
-    number: int,
+    index: int,
     scores: Mapping[str, float | None],
     columns: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the row of response `number` in a table of responses; `scores` are its columns of scores.
+    """Return the row of response `index` in a table of responses; `scores` are its columns of scores.
 
     `columns` are details of the prompt that become columns of text. `prompt_tokens` and `response_tokens` are counts;
-    for the response of a file they are what the file says.
+    for the response of a file they are the file's numbers.
     """
-    rollout = generated.rollouts[number]
-    external = generated.external[number] if generated.external else None
+    rollout = generated.rollouts[index]
+    external = generated.external[index] if generated.external else None
     prompt = rollout.prompt
     details = {name: prompt.details.get(name) for name in columns}
     stop = external.stop if external else rollout.stop

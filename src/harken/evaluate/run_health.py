@@ -1,4 +1,4 @@
-"""Say what the health monitor found at the end of a run, from its recorded metrics."""
+"""Report the health monitor's findings at the end of a run, from its recorded metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def health_sentences(name: str, kind: str, dtype: str, metrics: Sequence[Mapping
     """
     report = final_report(kind, dtype, metrics)
     return [
-        f"Warning: {name} at step {report.step}: {found.name}: {found.what}. "
-        f"Likely cause: {found.cause}. Fix: {found.fix}."
-        for found in report.findings
-        if found.level == "unhealthy"
+        f"Warning: {name} at step {report.step}: {finding.name}: {finding.what}. "
+        f"Likely cause: {finding.cause}. Fix: {finding.fix}."
+        for finding in report.findings
+        if finding.level == "unhealthy"
     ]
 
 
@@ -37,21 +37,21 @@ def opening_sentence(runs: Sequence[tuple[str, Report, bool]]) -> str:
     unhealthy = [(title, report) for title, report, _ in runs if report.status == "unhealthy"]
     running = [title for title, _, ended in runs if not ended]
     if len(runs) > 1:
-        parts = [f"{len(unhealthy)} of {len(runs)} runs ended unhealthy"] if unhealthy else []
-        parts += [f"{len(running)} of {len(runs)} runs are not finished"] if running else []
+        clauses = [f"{len(unhealthy)} of {len(runs)} runs ended unhealthy"] if unhealthy else []
+        clauses += [f"{len(running)} of {len(runs)} runs are not finished"] if running else []
         return (
-            f"Warning: {', and '.join(parts)}."
-            if parts
+            f"Warning: {', and '.join(clauses)}."
+            if clauses
             else f"Note: {len(runs)} runs ended, none of them unhealthy."
         )
     title, report, ended = runs[0]
-    if any(found.name == "reward_hacking" and found.level == "unhealthy" for found in report.findings):
+    if any(finding.name == "reward_hacking" and finding.level == "unhealthy" for finding in report.findings):
         return (
             f"Warning: {title} exploits its reward: on held-out prompts the reward rose while an independent judge "
             "of the same responses fell."
         )
     if unhealthy:
-        worst = next(found for found in report.findings if found.level == "unhealthy")
+        worst = next(finding for finding in report.findings if finding.level == "unhealthy")
         return f"Warning: {title} {'ended' if ended else 'is'} unhealthy: {worst.what}."
     if not ended:
         return f"Warning: {title} is not finished; so far it is {report.status}."

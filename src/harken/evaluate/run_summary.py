@@ -41,7 +41,7 @@ _TITLES = {
 class RunSummary:
     """Summarise one run.
 
-    `figures` has the measures that were taken: rewards, KL in nats per sequence, `truncated_frac` in [0, 1]. It is
+    `figures` has the values that were measured: rewards, KL in nats per sequence, `truncated_frac` in [0, 1]. It is
     empty before the first update. `health` is the health status of the last update, `findings` its findings.
     """
 
@@ -55,7 +55,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Hold a mean over runs and its standard error, which is None for a single run."""
+    """A mean over runs and its standard error, which is None for a single run."""
 
     mean: float
     standard_error: float | None
@@ -71,7 +71,7 @@ class _Status(json_io.Schema):
 def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
     """Read the lines of metrics.jsonl; [] when there are none yet. An incomplete last line is left out.
 
-    Raises UserError, naming the line, for a line that no run writes.
+    Raises UserError, naming the line, for an invalid line.
     """
     if not run.metrics.exists():
         return []
@@ -91,7 +91,7 @@ def _is_metric(name: str, value: object) -> bool:
 
 
 def summarize_run(run: RunFolder) -> RunSummary:
-    """Summarise a PPO run, whether it did all its updates or stopped early.
+    """Summarise a PPO run, whether it completed all updates or stopped early.
 
     Reward, KL and truncation are means over the last `LATE_UPDATES`; held-out reward and judges are those of the last
     evaluation; seconds are a mean over all updates. Metrics that were not finite are skipped.
@@ -124,12 +124,12 @@ def summarize_run(run: RunFolder) -> RunSummary:
 
 def mean_figures(summaries: Sequence[RunSummary]) -> dict[str, Mean]:
     """Average each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
-    found = {}
-    for name in dict.fromkeys(name for one in summaries for name in one.figures):
-        values = [one.figures[name] for one in summaries if name in one.figures]
+    means = {}
+    for name in dict.fromkeys(name for summary in summaries for name in summary.figures):
+        values = [summary.figures[name] for summary in summaries if name in summary.figures]
         error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-        found[name] = Mean(fmean(values), error, len(values))
-    return found
+        means[name] = Mean(fmean(values), error, len(values))
+    return means
 
 
 def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSummary]]]) -> str:
@@ -146,7 +146,7 @@ def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSumm
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE_PREFIX))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
-    if any(one.health for _, summaries in groups for one in summaries):
+    if any(summary.health for _, summaries in groups for summary in summaries):
         cells["health"] = [_statuses(summaries) for _, summaries in groups]
     return terminal.format_table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
 
@@ -167,6 +167,6 @@ def _cell(name: str, mean: Mean | None) -> str:
 
 
 def _statuses(summaries: Sequence[RunSummary]) -> str:
-    counts = Counter(one.health for one in summaries if one.health is not None)
+    counts = Counter(summary.health for summary in summaries if summary.health is not None)
     statuses = [status for status in STATUSES if counts[status]]
     return statuses[0] if len(statuses) == 1 else ", ".join(f"{counts[s]} {s}" for s in statuses)

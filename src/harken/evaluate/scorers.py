@@ -1,4 +1,4 @@
-"""Score the responses of an evaluation: the first scorer gives the reward, the others have columns of their own."""
+"""Score the responses of an evaluation: the first scorer gives the reward, the others have their own columns."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Scores = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class Scorers:
-    """Hold the scorers of an evaluation, found but not loaded."""
+    """The scorers of an evaluation, resolved but not loaded."""
 
     first: str
     """The name of the scorer whose score is the reward."""
@@ -65,17 +65,19 @@ class Scorers:
         return [part.column for part in self.further]
 
     def fingerprints(self) -> dict[str, Any]:
-        """Return what identifies each scorer, for the fingerprint of the evaluation."""
-        found: dict[str, Any] = {f"judge {name}": part for name, part in self.sources.lineage().items()}
+        """Return the fingerprint of each scorer, for the fingerprints of the evaluation."""
+        fingerprints: dict[str, Any] = {
+            f"judge {name}": part for name, part in self.sources.lineage().items()
+        }
         if self.reward_model is not None:
-            found["reward model"] = lineage_fingerprint(self.reward_model)
-        return found
+            fingerprints["reward model"] = lineage_fingerprint(self.reward_model)
+        return fingerprints
 
 
 def find_scorers(config: EvaluationConfig, file_columns: Sequence[Mapping[str, int]]) -> Scorers:
     """Find every scorer's model or function, before any weights are loaded.
 
-    `file_columns` are the columns of numbers of each system's responses in files, with how many responses lack one.
+    `file_columns` maps, for each system of a file, its columns of numbers to how many responses have none.
     Without a scorer in the configuration, a column of scores that all policies have is used, else the rule `intact`.
     Raises UserError as `resolve_sources` does, and for such a column in which some responses have no number.
     """
@@ -145,8 +147,10 @@ def first_scores(
     if scorers.reward_model is not None:
         return score_with_reward_model(scorers.reward_model, responses, config, shards, label)
     assert scorers.first_part is not None
-    found = _part_scores(scorers.first_part, scorers.sources, responses, config, shards, f"{label}first")
-    for policy, values in found.items():
+    scores_by_policy = _part_scores(
+        scorers.first_part, scorers.sources, responses, config, shards, f"{label}first"
+    )
+    for policy, values in scores_by_policy.items():
         if missing := [r for r, v in zip(responses[policy].rollouts, values, strict=True) if v is None]:
             raise UserError(
                 f"{scorers.first} gives no score to {len(missing)} of {len(values)} responses of {policy}, "
@@ -154,7 +158,9 @@ def first_scores(
                 where="judges",
                 fix="set reward_model, or list a judge first that scores every response",
             )
-    return {policy: [float(v) for v in values if v is not None] for policy, values in found.items()}
+    return {
+        policy: [float(v) for v in values if v is not None] for policy, values in scores_by_policy.items()
+    }
 
 
 def further_scores(
@@ -164,7 +170,7 @@ def further_scores(
     shards: Path,
     label: str = "",
 ) -> dict[str, Scores]:
-    """Return the scores of every further scorer by its name; None where it gives none."""
+    """Return the scores of every further scorer by its name; None where it gives no score."""
     return {
         part.column: _part_scores(
             part, scorers.sources, responses, config, shards, f"{label}judge-{number:02d}"
@@ -182,9 +188,9 @@ def score_with_reward_model(
     *,
     one_at_a_time: bool = False,
 ) -> dict[str, list[float]]:
-    """Return each policy's standardised rewards. Equal sequences are scored once, so that equal responses tie.
+    """Return each policy's standardised rewards. Equal sequences are scored once, so equal responses tie.
 
-    Without a folder of shards nothing is stored. `one_at_a_time` gives every sequence a forward of its own.
+    Without a folder of shards nothing is stored. `one_at_a_time` scores every sequence in its own forward.
     """
     model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
     readers = {policy: _learned_reward(model, source, generated) for policy, generated in responses.items()}
@@ -241,9 +247,9 @@ def _part_scores(
         partial(RewardLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
     )
     size = BATCH_SHAPE["sequences"]
-    found: Scores = {}
+    scores: Scores = {}
     for number, (policy, generated) in enumerate(responses.items()):
-        found[policy] = []
+        scores[policy] = []
         with counter(f"judge {part.column}: {policy}", len(generated.rollouts)) as count:
 
             def make(batch: Sequence[Rollout], generated: PolicyResponses = generated) -> list[float | None]:
@@ -253,9 +259,9 @@ def _part_scores(
             for start in range(0, len(generated.rollouts), size):
                 batch = generated.rollouts[start : start + size]
                 path = shards / f"{label}-{number:02d}-{start:06d}.jsonl"
-                found[policy] += load_or_make_shard(path, partial(make, batch))
+                scores[policy] += load_or_make_shard(path, partial(make, batch))
                 count.update(len(batch))
-    return found
+    return scores
 
 
 def _column(part: ColumnPart, generated: PolicyResponses) -> list[float | None]:

@@ -1,6 +1,7 @@
-"""List the settings in which two runs or evaluations differ, by what each can change, and say what is confounded.
+"""List the settings in which two runs or evaluations differ, by what they can change, and report confounding.
 
-No torch. A path whose fingerprint is equal on both sides is no difference: the same weights or rows in another place.
+No torch. A path whose fingerprint is equal on both sides is not a difference: the same weights or rows are stored
+elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MEANING: dict[Effect, str] = {
     "unknown settings": "settings of another version of Harken, which may change anything",
     "records": "what is recorded; no result",
 }
-"""What a setting of each kind can change."""
+"""Description of each effect of a setting."""
 WITHOUT_EFFECT: frozenset[Effect] = frozenset({"records"})
 INTENDED: frozenset[Effect] = frozenset({"policies"})
 """Differences that a comparison is made for."""
@@ -85,7 +86,7 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("versions", "software"), ("health", "checkpoint choice"), ("checkpoints", "records"),
     ("tensorboard", "records"), ("trackers", "records"), ("output_dir", "records"),
 )  # fmt: skip
-"""The effect of the settings whose key begins so; the first that fits holds."""
+"""The effect of the settings whose key has this prefix; the first match is used."""
 
 _FINGERPRINTS = (
     ("model_name", "lineage.fingerprint"),
@@ -94,7 +95,7 @@ _FINGERPRINTS = (
     ("training.reward_model.checkpoint_path", "lineage.reward_model.fingerprint"),
     ("reward_model", "fingerprints.reward model"),
 )
-"""Paths, and the fingerprints of what they named."""
+"""Settings that are paths, and the key of the fingerprint of their contents."""
 _PLACES = (
     "lineage.model",
     "lineage.folder",
@@ -106,7 +107,7 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold one setting that differs. `left` and `right` are None where the side does not have it."""
+    """One setting that differs. `left` and `right` are None where the side does not have it."""
 
     key: str
     left: Any
@@ -119,14 +120,23 @@ def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Diffe
 
     A setting that this version does not know, because another one wrote the folder, has the effect "unknown settings".
     """
-    before, after = dict(_flat(left)), dict(_flat(right))
-    same = {
-        path for path, digest in _FINGERPRINTS if digest in before and before.get(digest) == after.get(digest)
+    left_settings, right_settings = dict(_flat(left)), dict(_flat(right))
+    same_content = {
+        path
+        for path, digest in _FINGERPRINTS
+        if digest in left_settings and left_settings.get(digest) == right_settings.get(digest)
     }
     return [
-        Difference(key, redact(before.get(key), key), redact(after.get(key), key), _effect_if_known(key))
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key) != after.get(key) and key not in same and not key.startswith(_PLACES)
+        Difference(
+            key,
+            redact(left_settings.get(key), key),
+            redact(right_settings.get(key), key),
+            _effect_if_known(key),
+        )
+        for key in dict.fromkeys([*left_settings, *right_settings])
+        if left_settings.get(key) != right_settings.get(key)
+        and key not in same_content
+        and not key.startswith(_PLACES)
     ]
 
 
@@ -149,8 +159,8 @@ def by_effect(found: Sequence[Difference]) -> dict[Effect, list[Difference]]:
     """Group differences by what they can change, in the order of `MEANING`."""
     groups: dict[Effect, list[Difference]] = {}
     for effect in MEANING:
-        if own := [one for one in found if one.effect == effect]:
-            groups[effect] = own
+        if members := [difference for difference in found if difference.effect == effect]:
+            groups[effect] = members
     return groups
 
 
@@ -160,15 +170,15 @@ def confounding(found: Sequence[Difference], *, intended: frozenset[Effect] = fr
     `intended` are the effects that the comparison is about, such as the policies of two evaluations.
     """
     groups = {
-        effect: own
-        for effect, own in by_effect(found).items()
+        effect: members
+        for effect, members in by_effect(found).items()
         if effect not in WITHOUT_EFFECT and effect not in intended
     }
     keys = [
-        one.key
-        for own in groups.values()
-        for one in own
-        if not one.key.startswith(("lineage.", "fingerprints."))
+        difference.key
+        for members in groups.values()
+        for difference in members
+        if not difference.key.startswith(("lineage.", "fingerprints."))
     ]
     kinds = ", ".join(groups)
     if not groups:
@@ -185,9 +195,9 @@ def confounding(found: Sequence[Difference], *, intended: frozenset[Effect] = fr
     )
 
 
-def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
-        name = f"{above}{key}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{name}.")
         else:

@@ -16,7 +16,7 @@ from harken.errors import UserError
 from harken.evaluate.response_table import Numbers, ResponseTable
 
 MAX_SLICE_VALUES = 30
-"""Slices of one column; the smaller ones are put together."""
+"""Slices of one column; the smallest ones are merged."""
 LENGTH_SLICES = 3
 
 Mask = NDArray[np.bool_]
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Hold the prompts with one value of a column. `rows(left, right)` marks them for a pair of policies, [prompts]."""
+    """The prompts with one value of a column. `rows(left, right)` marks them for a pair of policies, [prompts]."""
 
     column: str
     value: str
@@ -32,11 +32,11 @@ class Slice:
 
 
 def build_slices(table: ResponseTable, columns: Sequence[str]) -> list[Slice]:
-    """Return the slices of a comparison: domain and language, both lengths, and the columns that the caller names.
+    """Return the slices of a comparison: domain and language, both lengths, and the named columns.
 
-    A column with one value gives no slice, but for the domain. The slices by the length of the responses belong to a
-    pair: they divide the prompts by the mean length of its two policies' responses.
-    Raises UserError for a named column that no row has.
+    A column with a single value gives no slice, except the domain. The slices by the length of the responses belong to
+    a pair: they divide the prompts by the mean length of its two policies' responses. Raises UserError for a named
+    column that no row has.
     """
     for name in columns:
         if not any(name in row for row in table.rows.values()):
@@ -62,11 +62,11 @@ def _by_column(table: ResponseTable, name: str) -> Iterator[Slice]:
     values = np.array(labels, dtype=object)
     for value in kept:
         yield Slice(name, value, _same(values == value))
-    if (small := len(counts) - len(kept)) > 0:
-        rest = f"({small} other values)"
-        while rest in counts:  # a value of the data may have any name
-            rest = f"({rest})"
-        yield Slice(name, rest, _same(np.array([label not in kept for label in labels])))
+    if (merged_count := len(counts) - len(kept)) > 0:
+        merged_name = f"({merged_count} other values)"
+        while merged_name in counts:  # a value of the data may have any name
+            merged_name = f"({merged_name})"
+        yield Slice(name, merged_name, _same(np.array([label not in kept for label in labels])))
 
 
 def _same(mask: NDArray[Any]) -> Callable[[str, str], Mask]:
@@ -74,16 +74,15 @@ def _same(mask: NDArray[Any]) -> Callable[[str, str], Mask]:
 
 
 def _by_size(lengths: Numbers, unit: str) -> list[tuple[str, Mask]]:
-    """Divide at the terciles; [] where they are not apart."""
+    """Divide at the terciles; [] where they coincide."""
     bounds = np.quantile(lengths, np.arange(1, LENGTH_SLICES) / LENGTH_SLICES)
-    number = np.searchsorted(bounds, lengths)
-    if len(np.unique(number)) < LENGTH_SLICES or len(np.unique(bounds)) < len(bounds):
+    slice_index = np.searchsorted(bounds, lengths)
+    if len(np.unique(slice_index)) < LENGTH_SLICES or len(np.unique(bounds)) < len(bounds):
         return []
-    edges = [
-        math.floor(bound) for bound in bounds
-    ]  # lengths are whole: none lies between a bound and its floor
+    # Lengths are integers, so none lies between a bound and its floor.
+    edges = [math.floor(bound) for bound in bounds]
     names = [f"≤ {edges[0]} {unit}", *(f"{a + 1}–{b} {unit}" for a, b in pairwise(edges))]
-    return [(name, number == i) for i, name in enumerate([*names, f"> {edges[-1]} {unit}"])]
+    return [(name, slice_index == i) for i, name in enumerate([*names, f"> {edges[-1]} {unit}"])]
 
 
 def _by_response_length(table: ResponseTable) -> list[Slice]:

@@ -58,7 +58,7 @@ RESPONSE_TABLE_COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """Hold an evaluation whose prompts, policies and scorers have been found."""
+    """An evaluation whose prompts, policies and scorers have been resolved."""
 
     config: EvaluationConfig
     folder: EvaluationFolder
@@ -67,7 +67,7 @@ class _Evaluation:
     """None where the prompts are those of the response files."""
     models: dict[str, ModelSource]
     systems: dict[str, list[str]]
-    """The policies that the file of each configured one stands for."""
+    """Policies of the response file of each configured policy, by its name."""
     matched: MatchedFiles | None
     scorers: Scorers
 
@@ -93,7 +93,7 @@ def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
     systems = read_policies(config.policies)
-    files = {system: rows for own in systems.values() for system, rows in own.items()}
+    files = {system: rows for by_system in systems.values() for system, rows in by_system.items()}
     scorers = find_scorers(config, [number_columns(rows) for rows in files.values()])
     models = {
         name: require_use(resolve(policy.model_name), "policy")
@@ -111,13 +111,13 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         prompts = leave_out_prompts(prompts, config.leave_out, config.seed)
         matched = match_files(files, prompts, samples) if files else None
     _check_columns(config.kept_columns, prompts)
-    policies = {name: list(own) for name, own in systems.items()}
+    policies = {name: list(by_system) for name, by_system in systems.items()}
     evaluation = _Evaluation(config, folder, prompts, report, models, policies, matched, scorers)
-    # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of one name.
-    contents = {name: lineage_fingerprint(source) for name, source in models.items()}
-    contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}
+    # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of the same name.
+    fingerprints = {name: lineage_fingerprint(source) for name, source in models.items()}
+    fingerprints |= {name: fingerprint_rows(rows) for name, rows in files.items()}
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
-        "fingerprints": contents | scorers.fingerprints(),
+        "fingerprints": fingerprints | scorers.fingerprints(),
         "prompts": fixed_inputs.fingerprint_prompts(evaluation.prompts),
         "batch_shape": BATCH_SHAPE,
         "device_kind": device_kind(choose_device(config.device)),
@@ -128,7 +128,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
 
 
 def _check_columns(names: Sequence[str], prompts: Sequence[Prompt]) -> None:
-    """Raise UserError for a column that the table of responses has already, and for one that no prompt has."""
+    """Raise UserError for a column that the table of responses already has, or that no prompt has."""
     for name in names:
         if name in RESPONSE_TABLE_COLUMNS or name.startswith("score_"):
             raise UserError(
@@ -137,10 +137,10 @@ def _check_columns(names: Sequence[str], prompts: Sequence[Prompt]) -> None:
                 fix="name a column of the prompts' rows; domain, language and lengths are always sliced",
             )
         if name not in PROMPT_COLUMNS and all(name not in prompt.details for prompt in prompts):
-            there = sorted({key for prompt in prompts for key in prompt.details})
+            available = sorted({key for prompt in prompts for key in prompt.details})
             raise UserError(
                 f"no prompt has a column {name!r}"
-                + (f"; there are {', '.join(there)[:300]}" if there else ""),
+                + (f"; there are {', '.join(available)[:300]}" if available else ""),
                 where="slices, cluster_by",
                 fix="name a column of the prompts' rows",
             )
@@ -150,9 +150,7 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
     config, folder, scorers = evaluation.config, evaluation.folder, evaluation.scorers
     if lock_config(folder.config, settings, folder.summary, folder.shards) and folder.summary.exists():
         shutil.rmtree(folder.shards, ignore_errors=True)
-        if (
-            checksums.read_checksums(folder.root) is None
-        ):  # the process that finished the evaluation ended before it wrote them
+        if checksums.read_checksums(folder.root) is None:  # the process ended before it wrote them
             checksums.write_checksums(folder.root, folder.checksummed_files())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
@@ -161,40 +159,40 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
         write_config(folder.config, settings)
     _record(evaluation, settings)
     _say_data(evaluation)
-    known = trained_prompts.count_trained_prompts(_trained_models(evaluation), evaluation.prompts)
-    if text := trained_prompts.trained_prompts_warning(known, len(evaluation.prompts)):
-        say(f"warning: {text}")
+    trained_counts = trained_prompts.count_trained_prompts(_trained_models(evaluation), evaluation.prompts)
+    if warning := trained_prompts.trained_prompts_warning(trained_counts, len(evaluation.prompts)):
+        say(f"warning: {warning}")
     responses = _all_responses(evaluation)
     rows, rewards = _score(evaluation, responses)
-    facts = {
+    extra = {
         "scorer": scorers.first,
-        "trained_on": known,
+        "trained_on": trained_counts,
         "files": evaluation.matched.to_dict() if evaluation.matched else {},
         "best_of": best_of_n.kl_bounds(config),
     }
     repeatability = None
     if config.batch_sensitivity:
-        found = batch_sensitivity.measure(
+        sensitivity = batch_sensitivity.measure(
             config, evaluation.models, scorers.reward_model, evaluation.prompts, responses, rewards
         )
-        facts["batch_sensitivity"], repeatability = found, found["score_p99"]
+        extra["batch_sensitivity"], repeatability = sensitivity, sensitivity["score_p99"]
     write_rows(folder.responses, rows)
     summary = _compare(evaluation, rows, repeatability)
     if config.budgets:
         atomic.write_json(folder.budgets, {"budgets": _budgets(evaluation, responses, summary)})
     atomic.write_json(folder.audit, _audit(config, rows, summary))
     _record(evaluation, settings, finished=manifest.current_time())
-    atomic.write_json(folder.summary, summary | facts)
+    atomic.write_json(folder.summary, summary | extra)
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} responses per policy compared")
     return folder
 
 
-def _record(evaluation: _Evaluation, settings: dict[str, Any], **more: str) -> None:
-    """Write the manifest; a resumed evaluation keeps the time at which it began."""
+def _record(evaluation: _Evaluation, settings: dict[str, Any], **fields: str) -> None:
+    """Write the manifest; a resumed evaluation keeps its start time."""
     kind = str(settings["device_kind"])
-    manifest.write_manifest(RunFolder(evaluation.folder.root), settings, {}, {"device_kind": kind, **more})
+    manifest.write_manifest(RunFolder(evaluation.folder.root), settings, {}, {"device_kind": kind, **fields})
 
 
 def _say_data(evaluation: _Evaluation) -> None:
@@ -221,13 +219,13 @@ def _trained_models(evaluation: _Evaluation) -> dict[str, ModelSource]:
 
 
 def _all_responses(evaluation: _Evaluation) -> dict[str, PolicyResponses]:
-    """Generate the responses of every model, and take those of the files, in the order of the configuration."""
+    """Generate the responses of every model and read those of the files, in the order of the configuration."""
     config, prompts, matched = evaluation.config, evaluation.prompts, evaluation.matched
-    found: dict[str, PolicyResponses] = {}
+    responses: dict[str, PolicyResponses] = {}
     for number, (name, policy) in enumerate(config.policies.items()):
         if policy.responses is not None:
             assert matched is not None
-            found |= {
+            responses |= {
                 system: file_responses(system, matched.responses[system], prompts)
                 for system in evaluation.systems[name]
             }
@@ -239,16 +237,18 @@ def _all_responses(evaluation: _Evaluation) -> dict[str, PolicyResponses]:
             evaluation.samples * (policy.best_of or 1),
         )
         source = evaluation.models[name]
-        found[name] = generate_responses(
+        responses[name] = generate_responses(
             number, name, source, prompts, config, evaluation.folder.shards, sampling
         )
         if policy.best_of:
-            candidates = {name: found[name]}
+            candidates = {name: responses[name]}
             scores = first_scores(
                 evaluation.scorers, candidates, config, evaluation.folder.shards, f"best-of-{number:02d}-"
             )
-            found[name] = best_of_n.choose(found[name], scores[name], policy.best_of, evaluation.samples)
-    return found
+            responses[name] = best_of_n.choose(
+                responses[name], scores[name], policy.best_of, evaluation.samples
+            )
+    return responses
 
 
 def _score(
@@ -256,15 +256,17 @@ def _score(
 ) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """Return one row per response with all its scores, and each policy's scores by the first scorer."""
     config, scorers, shards = evaluation.config, evaluation.scorers, evaluation.folder.shards
-    chosen = {name: g.chosen_scores for name, g in responses.items() if g.chosen_scores is not None}
-    others = {name: g for name, g in responses.items() if name not in chosen}
-    rewards = {**first_scores(scorers, others, config, shards, label), **chosen}
-    judged = further_scores(scorers, responses, config, shards, label)
+    chosen = {name: best.chosen_scores for name, best in responses.items() if best.chosen_scores is not None}
+    unscored = {name: generated for name, generated in responses.items() if name not in chosen}
+    rewards = {**first_scores(scorers, unscored, config, shards, label), **chosen}
+    scores_by_judge = further_scores(scorers, responses, config, shards, label)
     columns = [name for name in config.kept_columns if name not in PROMPT_COLUMNS]
     rows = []
     for name, generated in responses.items():
         for number, reward in enumerate(rewards[name]):
-            scores = {f"score_{judge}": found[name][number] for judge, found in judged.items()}
+            scores = {
+                f"score_{judge}": values_of[name][number] for judge, values_of in scores_by_judge.items()
+            }
             rows.append(response_row(name, generated, number, {"reward": reward, **scores}, columns))
     return rows, rewards
 
@@ -287,7 +289,7 @@ def _compare(
 def _audit(
     config: EvaluationConfig, rows: Sequence[dict[str, Any]], summary: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what `audit.json` holds: the description in words, every kind's rate, and the responses with each flag."""
+    """Return the contents of `audit.json`: a description in words, every kind's rate, and the responses by flag."""
     audited = audit.audit(rows, summary["baseline"], config.audit)
     return {
         "description": audit.describe(rows, audited, summary),
@@ -300,15 +302,15 @@ def _audit(
 
 
 def _budgets(
-    evaluation: _Evaluation, responses: Mapping[str, PolicyResponses], whole: Mapping[str, Any]
+    evaluation: _Evaluation, responses: Mapping[str, PolicyResponses], full_summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Compare the same responses truncated at each budget, the smallest first; the last entry is the whole evaluation.
 
     Only the budget differs between the entries: prompts, random draws and batches are the same.
     """
-    found = []
+    entries = []
     for budget in sorted(set(evaluation.config.budgets)):
         truncated = {name: truncate_responses(generated, budget) for name, generated in responses.items()}
         rows, _ = _score(evaluation, truncated, f"budget-{budget}-")
-        found.append({"max_gen_len": budget, "summary": _compare(evaluation, rows, None)})
-    return [*found, {"max_gen_len": evaluation.config.max_gen_len, "summary": dict(whole)}]
+        entries.append({"max_gen_len": budget, "summary": _compare(evaluation, rows, None)})
+    return [*entries, {"max_gen_len": evaluation.config.max_gen_len, "summary": dict(full_summary)}]

@@ -21,7 +21,7 @@ _FIX_RESPONSES = "restore the file, or run `harken generate` or `harken score` a
 
 
 class _Mean(Schema):
-    """`low` and `high` are None where the values say nothing about the error."""
+    """`low` and `high` are None where the values give no estimate of the error."""
 
     value: float
     low: float | None

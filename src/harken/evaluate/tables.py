@@ -55,10 +55,12 @@ def tables(summary: Figures, width: int | None = None) -> str:
         },
         "reward–length ρ": [decimal(row["reward_length_correlation"]["spearman"], "+.2f") for row in rows],
     }
-    head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
+    heading = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
     if summary["cluster_column"]:
-        head += f"; {summary['clusters']} clusters of prompts ({summary['cluster_column']}) are independent"
-    blocks = [head, *(_block(cells, width) for cells in (scores, texts))]
+        heading += (
+            f"; {summary['clusters']} clusters of prompts ({summary['cluster_column']}) are independent"
+        )
+    blocks = [heading, *(_block(cells, width) for cells in (scores, texts))]
     if pairs:
         blocks += pair_tables(summary, width)
     elif note := interval_note(summary):
@@ -81,13 +83,13 @@ def results(
     `roles` maps roles such as base, sft and ppo to policies of the summary, `compared` has pairs of roles (after,
     before). `metrics` has the metric lines of each run and `kinds` its training type. Rewards and gold scores are means
     over prompts; `kl_per_sequence` is in nats; `reward_model_accuracy` is a share of held-out pairs. Both are objects
-    by run where several runs have one. "pairs" has what `summary.json` says of every two policies. Without `judge`
-    there is no "gold"; without `summary` there are figures of training only.
-    Raises KeyError when a policy is not in the summary.
+    by run where several runs have one. "pairs" has the entries of `summary.json` for every two policies. Without
+    `judge` there is no "gold"; without `summary` there are figures of training only. Raises KeyError when a policy is
+    not in the summary.
     """
     kls = {name: late_kl(lines) for name, lines in metrics.items()}
     accuracies = {name: _accuracy(lines) for name, lines in metrics.items() if kinds[name] == "reward"}
-    found: dict[str, Any] = {
+    contents: dict[str, Any] = {
         "verdict": list(headline),
         **(_policy_results(summary, roles, compared, judge) if summary else {}),
         "kl_per_sequence": _only(kls),
@@ -96,11 +98,11 @@ def results(
             name: sum(line.get("seconds") or 0.0 for line in lines) for name, lines in metrics.items()
         },
     }
-    return found
+    return contents
 
 
 def _only(values: Mapping[str, Any]) -> Any:
-    """Return the one value that exists, None without any, and of several a mapping by run."""
+    """Return the only value that is not None, None if there is none, and several as a mapping by run."""
     known = {name: value for name, value in values.items() if value is not None}
     return known if len(known) > 1 else next(iter(known.values()), None)
 
@@ -108,27 +110,30 @@ def _only(values: Mapping[str, Any]) -> Any:
 def _policy_results(
     summary: Figures, roles: Mapping[str, str], compared: Sequence[tuple[str, str]], judge: str | None
 ) -> dict[str, Any]:
-    named = {role: find_policy(summary, name) for role, name in roles.items()}
-    found: dict[str, Any] = {
+    figures_by_role = {role: find_policy(summary, name) for role, name in roles.items()}
+    contents: dict[str, Any] = {
         "policies": dict(roles),
         "prompts": summary["prompts"],
         "samples": summary["samples"],
         "pairs": [{key: pair[key] for key in ("left", "right", *PAIR_FIGURES)} for pair in summary["pairs"]],
         "strengths": summary["strengths"],
-        "learned_reward": {role: line["reward"] for role, line in named.items()},
-        **{rate: {role: line[rate] for role, line in named.items()} for rate in ("cap_hit", "repetition")},
+        "learned_reward": {role: figures["reward"] for role, figures in figures_by_role.items()},
+        **{
+            rate: {role: figures[rate] for role, figures in figures_by_role.items()}
+            for rate in ("cap_hit", "repetition")
+        },
     }
     if judge:
-        found["judge"] = judge
-        found["gold"] = {role: line["judges"][judge] for role, line in named.items()}
+        contents["judge"] = judge
+        contents["gold"] = {role: figures["judges"][judge] for role, figures in figures_by_role.items()}
     for after, before in compared:
         pair = find_pair(summary, roles[before], roles[after])
-        found[f"{after}_against_{before}"] = {key: pair[key] for key in PAIR_FIGURES}
-        found[f"learned_reward_{after}_minus_{before}"] = pair["reward"]
-        found |= {f"{rate}_{after}_minus_{before}": pair[rate] for rate in ("cap_hit", "repetition")}
+        contents[f"{after}_against_{before}"] = {key: pair[key] for key in PAIR_FIGURES}
+        contents[f"learned_reward_{after}_minus_{before}"] = pair["reward"]
+        contents |= {f"{rate}_{after}_minus_{before}": pair[rate] for rate in ("cap_hit", "repetition")}
         if judge:
-            found[f"gold_{after}_minus_{before}"] = pair["judges"][judge]
-    return found
+            contents[f"gold_{after}_minus_{before}"] = pair["judges"][judge]
+    return contents
 
 
 def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from harken.run import manifest, trained_prompts
 from harken.run.folder import RunFolder
 
 MAX_ANCESTOR_RUNS = 20
-"""Runs to follow back from a model through those it was trained from."""
+"""Maximum number of training runs to follow back from a model."""
 
 
 def count_trained_prompts(
@@ -24,21 +24,21 @@ def count_trained_prompts(
     Runs are named by their folder. Models and runs without such a prompt are left out.
     """
     digests = [trained_prompts.digest(prompt.messages) for prompt in prompts]
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for name, source in models.items():
         for run in training_runs(source):
-            for part in (run, RunFolder(run.root / "ptx")):
-                known = trained_prompts.read_prompt_hashes(part)
-                if count := sum(one in known for one in digests):
-                    found.setdefault(name, {})[str(part.root)] = count
-    return found
+            for folder in (run, RunFolder(run.root / "ptx")):
+                trained_digests = trained_prompts.read_prompt_hashes(folder)
+                if count := sum(digest in trained_digests for digest in digests):
+                    counts.setdefault(name, {})[str(folder.root)] = count
+    return counts
 
 
-def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) -> str:
+def trained_prompts_warning(counts: Mapping[str, Mapping[str, int]], total: int) -> str:
     """Describe the counts of `count_trained_prompts` in one sentence; "" without any."""
     parts = [
         f"{count} in {name}'s training ({Path(run).name})"
-        for name, runs in found.items()
+        for name, runs in counts.items()
         for run, count in runs.items()
     ]
     if not parts:
@@ -52,17 +52,17 @@ def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) 
 def training_runs(source: ModelSource) -> list[RunFolder]:
     """List the runs behind a model: those of its folders and, by their manifests, those they started from."""
     waiting = [link.folder.parent for link in source.chain()]
-    found: dict[Path, RunFolder] = {}
-    while waiting and len(found) < MAX_ANCESTOR_RUNS:
+    runs: dict[Path, RunFolder] = {}
+    while waiting and len(runs) < MAX_ANCESTOR_RUNS:
         root = waiting.pop().resolve()
         run = RunFolder(root)
-        if root in found or not run.manifest.exists():
+        if root in runs or not run.manifest.exists():
             continue
-        found[root] = run
+        runs[root] = run
         try:
-            before: Any = manifest.read_manifest(run.manifest).get("lineage")
+            lineage: Any = manifest.read_manifest(run.manifest).get("lineage")
         except UserError:
             continue  # other programs write files of this name too
-        if isinstance(before, dict) and isinstance(before.get("folder"), str):
-            waiting.append(Path(before["folder"]).parent)
-    return sorted(found.values(), key=lambda run: str(run.root))
+        if isinstance(lineage, dict) and isinstance(lineage.get("folder"), str):
+            waiting.append(Path(lineage["folder"]).parent)
+    return sorted(runs.values(), key=lambda run: str(run.root))

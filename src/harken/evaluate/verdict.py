@@ -90,7 +90,7 @@ def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def reward_name(summary: Figures) -> str:
-    """Return what to call the first scorer's score: its name, or "learned reward" for a reward model."""
+    """Return the name of the first scorer's score: the scorer's name, or "learned reward" for a reward model."""
     scorer = summary.get("scorer", REWARD_MODEL_SCORER)
     return "learned reward" if scorer == REWARD_MODEL_SCORER else str(scorer)
 
@@ -98,7 +98,7 @@ def reward_name(summary: Figures) -> str:
 def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
     """Return the pair of two policies with `right` on the right, flipped if the summary has it the other way round.
 
-    Raises KeyError when the summary does not hold both.
+    Raises KeyError when the summary does not have both.
     """
     for pair in summary["pairs"]:
         if (pair["left"], pair["right"]) == (left, right):
@@ -109,21 +109,21 @@ def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
 
 
 def interval_sign(interval: Figures | None) -> int:
-    """Return 1 when the whole interval is above 0, -1 when it is below, else 0, also where it is not known."""
+    """Return 1 when the whole interval is above 0, -1 when it is below, else 0, also where it is unknown."""
     if interval is None or interval["low"] is None:
         return 0
     return int(interval["low"] > 0) - int(interval["high"] < 0)
 
 
 def disagreement_sentence(pair: Figures, few: bool = False) -> str:
-    """Say which of two tests decides where they disagree; "" where they agree or there are too few prompts."""
+    """Say which test decides where two disagree; "" if they agree or there are too few prompts."""
     votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
     signs = votes if pair["holm_p"] < SIGNIFICANT else 0
     if few or signs == interval_sign(pair["reward"]):
         return ""
-    shown = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
+    finding = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
     return (
-        f" Interval and sign test disagree: the sign test shows {shown}. "
+        f" Interval and sign test disagree: the sign test shows {finding}. "
         "The verdict follows the interval of the mean difference."
     )
 
@@ -144,34 +144,36 @@ def _verdict(
             f"Unclear: {summary['prompts']} prompts are too few to judge {ppo} against {sft}; "
             f"evaluate at least {MIN_PROMPTS}."
         )
-    up, real = interval_sign(reward), interval_sign(judge_difference)
+    reward_sign, judge_sign = interval_sign(reward), interval_sign(judge_difference)
     name = reward_name(summary)
-    if up > 0 and real < 0:
+    if reward_sign > 0 and judge_sign < 0:
         return (
             f"Warning: the reward model is being over-optimised: {ppo}'s {name} is above {sft}'s, "
             f"while {judge} fell. The policy exploits the reward model instead of giving better responses."
         )
-    if up > 0 and real > 0:
+    if reward_sign > 0 and judge_sign > 0:
         return f"Better: {ppo} is above {sft} both in {name} and by {judge}."
-    if up < 0 and real > 0:
+    if reward_sign < 0 and judge_sign > 0:
         return f"Unclear: {judge} puts {ppo} above {sft}, the {name} puts it below."
-    if up < 0 or real < 0:
-        by = " and ".join([*([name] if up < 0 else []), *([str(judge)] if real < 0 else [])])
-        return f"Worse: {ppo} is below {sft} by {by}."
-    if real > 0:
+    if reward_sign < 0 or judge_sign < 0:
+        sources = " and ".join(
+            [*([name] if reward_sign < 0 else []), *([str(judge)] if judge_sign < 0 else [])]
+        )
+        return f"Worse: {ppo} is below {sft} by {sources}."
+    if judge_sign > 0:
         return f"Better: {judge} puts {ppo} above {sft}; the {name} shows no clear difference."
-    if up == 0:
+    if reward_sign == 0:
         return f"Unclear: no clear difference between {ppo} and {sft}."
-    why = f"{judge} shows no clear change" if judge_difference else "no independent judge has checked it"
-    return f"Unclear: {ppo}'s {name} is above {sft}'s, but {why}: a reward alone is no evidence."
+    reason = f"{judge} shows no clear change" if judge_difference else "no independent judge has checked it"
+    return f"Unclear: {ppo}'s {name} is above {sft}'s, but {reason}: a reward alone is no evidence."
 
 
 def _difference_sentence(
     interval: Figures, what: str, few: bool, words: tuple[str, str, str] = QUALITY
 ) -> str:
     word = "Note" if few else words[1 - interval_sign(interval)]
-    end = "" if few or interval_sign(interval) else ", so no clear difference"
-    return f"{word}: {what} is {interval['value']:+.3f} ({_range_text(interval, '+.3f')}){end}."
+    ending = "" if few or interval_sign(interval) else ", so no clear difference"
+    return f"{word}: {what} is {interval['value']:+.3f} ({_range_text(interval, '+.3f')}){ending}."
 
 
 def _range_text(interval: Figures, form: str, scale: float = 1.0) -> str:
@@ -195,10 +197,10 @@ def _rate_sentence(
 ) -> str:
     before, after = find_policy(summary, left)[name]["value"], find_policy(summary, right)[name]["value"]
     word = "Note" if few else {1: "Worse", -1: "Better", 0: "Unclear"}[interval_sign(change)]
-    end = "" if few or interval_sign(change) else ", so no clear change"
+    ending = "" if few or interval_sign(change) else ", so no clear change"
     return (
         f"{word}: {what}: {100 * before:.1f} % of {left}'s, {100 * after:.1f} % of {right}'s "
-        f"(change {100 * change['value']:+.1f} points, {_range_text(change, '+.1f', 100)}){end}."
+        f"(change {100 * change['value']:+.1f} points, {_range_text(change, '+.1f', 100)}){ending}."
     )
 
 

@@ -20,7 +20,7 @@ STOPPING = ("cap_hit", "broken_off", "empty", "overlong")
 
 @dataclass(frozen=True, slots=True)
 class KindRate:
-    """Hold how often a policy's responses have one kind of failure, with its 95 % Wilson interval.
+    """How often a policy's responses have one kind of failure, with its 95 % Wilson interval.
 
     `gained` and `lost` count prompts (and samples) where only this policy, or only the baseline, has the kind;
     `mcnemar_p` is the exact two-sided McNemar test on them. They are None for the baseline itself.
@@ -46,18 +46,34 @@ def kind_rates(rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]], bas
     for row in rows:
         keys.setdefault(row["policy"], []).append(key_of(row))
     rates = []
-    for policy, own in keys.items():
+    for policy, policy_keys in keys.items():
         for kind in KINDS:
-            has = {key[:2]: kind in audited[key]["flags"] for key in own}
-            low, high = wilson_interval(sum(has.values()), len(own))
-            gained = lost = p = None
+            has_kind = {key[:2]: kind in audited[key]["flags"] for key in policy_keys}
+            low, high = wilson_interval(sum(has_kind.values()), len(policy_keys))
+            only_policy = only_baseline = p = None
             if policy != baseline and baseline in keys:
-                other = {key[:2]: kind in audited[key]["flags"] for key in keys[baseline]}
-                shared = [place for place in has if place in other]
-                gained = sum(has[place] and not other[place] for place in shared)
-                lost = sum(other[place] and not has[place] for place in shared)
-                p = sign_test(gained, lost)
-            rates.append(KindRate(policy, kind, sum(has.values()), len(own), low, high, gained, lost, p))
+                baseline_has_kind = {key[:2]: kind in audited[key]["flags"] for key in keys[baseline]}
+                shared_samples = [sample for sample in has_kind if sample in baseline_has_kind]
+                only_policy = sum(
+                    has_kind[sample] and not baseline_has_kind[sample] for sample in shared_samples
+                )
+                only_baseline = sum(
+                    baseline_has_kind[sample] and not has_kind[sample] for sample in shared_samples
+                )
+                p = sign_test(only_policy, only_baseline)
+            rates.append(
+                KindRate(
+                    policy,
+                    kind,
+                    sum(has_kind.values()),
+                    len(policy_keys),
+                    low,
+                    high,
+                    only_policy,
+                    only_baseline,
+                    p,
+                )
+            )
     return rates
 
 
@@ -100,39 +116,41 @@ def _pair_sentence(pair: Mapping[str, Any]) -> str:
 def _policy_sentences(
     policy: str,
     baseline: str,
-    own: Sequence[KindRate],
+    policy_rates: Sequence[KindRate],
     rates: Sequence[KindRate],
     audited: Mapping[Key, Mapping[str, Any]],
 ) -> list[str]:
-    n = own[0].n
+    n = policy_rates[0].n
     flagged = sum(
-        key[2] == policy and bool(set(KINDS) & set(found["flags"])) for key, found in audited.items()
+        key[2] == policy and bool(set(KINDS) & set(measures["flags"])) for key, measures in audited.items()
     )
     lines = [f"{policy}: {flagged} of {n} responses have at least one of the {len(KINDS)} kinds of failure."]
     of_baseline = {rate.kind: rate for rate in rates if rate.policy == baseline}
     tests = sum(rate.mcnemar_p is not None for rate in rates)
-    changed = [rate for rate in own if rate.mcnemar_p is not None and rate.mcnemar_p * tests < ALPHA]
+    changed = [rate for rate in policy_rates if rate.mcnemar_p is not None and rate.mcnemar_p * tests < ALPHA]
     for rate in sorted(changed, key=lambda rate: rate.mcnemar_p or 0.0):
-        was, more = of_baseline[rate.kind], (rate.gained or 0) > (rate.lost or 0)
+        baseline_rate, is_higher = of_baseline[rate.kind], (rate.gained or 0) > (rate.lost or 0)
         lines.append(
-            f"{policy} has {'more' if more else 'less'} {rate.kind} than {baseline}: "
-            f"{_share(rate)} against {_share(was)}; "
+            f"{policy} has {'more' if is_higher else 'less'} {rate.kind} than {baseline}: "
+            f"{_share(rate)} against {_share(baseline_rate)}; "
             f"{rate.gained} prompts have it with {policy} alone and {rate.lost} with {baseline} alone "
             f"(exact McNemar p = {rate.mcnemar_p:.2g}, {tests} tests{_examples(audited, policy, rate.kind)})."
         )
-    if policy != baseline and not changed and own[0].mcnemar_p is not None:
+    if policy != baseline and not changed and policy_rates[0].mcnemar_p is not None:
         lines.append(
             f"No kind of failure differs between {policy} and {baseline} "
             f"(exact McNemar tests, Bonferroni over {tests})."
         )
-    told = {rate.kind for rate in changed}
-    rest = [
-        rate for rate in own if rate.count and rate.kind not in told and rate.kind in (*REPEATING, *STOPPING)
+    reported_kinds = {rate.kind for rate in changed}
+    other_rates = [
+        rate
+        for rate in policy_rates
+        if rate.count and rate.kind not in reported_kinds and rate.kind in (*REPEATING, *STOPPING)
     ]
-    if rest:
+    if other_rates:
         lines.append(
             f"{policy}, repetition and stopping: "
-            + "; ".join(f"{rate.kind} {_share(rate)}" for rate in rest)
+            + "; ".join(f"{rate.kind} {_share(rate)}" for rate in other_rates)
             + "."
         )
     return lines
@@ -143,7 +161,7 @@ def _share(rate: KindRate) -> str:
 
 
 def _examples(audited: Mapping[Key, Mapping[str, Any]], policy: str, flag: str) -> str:
-    ids = [_name(key) for key, found in audited.items() if key[2] == policy and flag in found["flags"]]
+    ids = [_name(key) for key, measures in audited.items() if key[2] == policy and flag in measures["flags"]]
     return f"; rows {', '.join(ids[:SHOWN])}" if ids else ""
 
 
@@ -157,19 +175,24 @@ def _mismatch_sentences(
     """Say for each policy how many repetitive responses have a high reward, and its mean reward without them."""
     lines = []
     for policy in policies:
-        own = [row for row in rows if row["policy"] == policy and row["reward"] is not None]
-        found = [row for row in own if "reward_mismatch" in audited[key_of(row)]["flags"]]
-        if not found:
+        rewarded_rows = [row for row in rows if row["policy"] == policy and row["reward"] is not None]
+        mismatches = [row for row in rewarded_rows if "reward_mismatch" in audited[key_of(row)]["flags"]]
+        if not mismatches:
             continue
-        ranked = sorted(found, key=lambda row: -row["reward"])
-        mean = sum(row["reward"] for row in own) / len(own)
-        rest = [row["reward"] for row in own if "reward_mismatch" not in audited[key_of(row)]["flags"]]
-        without = f"; without them it is {sum(rest) / len(rest):+.4f}" if rest else ""
+        ranked = sorted(mismatches, key=lambda row: -row["reward"])
+        mean = sum(row["reward"] for row in rewarded_rows) / len(rewarded_rows)
+        other_rewards = [
+            row["reward"] for row in rewarded_rows if "reward_mismatch" not in audited[key_of(row)]["flags"]
+        ]
+        without = (
+            f"; without them it is {sum(other_rewards) / len(other_rewards):+.4f}" if other_rewards else ""
+        )
         named = ", ".join(f"{_name(key_of(row))} ({row['reward']:+.3f})" for row in ranked[:SHOWN])
-        low, high = wilson_interval(len(found), len(own))
+        low, high = wilson_interval(len(mismatches), len(rewarded_rows))
         lines.append(
-            f"{policy} has high rewards for repetitive text in {len(found)} of {len(own)} responses "
-            f"({len(found) / len(own):.2%}, 95 % interval {low:.2%} to {high:.2%}), the highest rewards at {named}. "
+            f"{policy} has high rewards for repetitive text in {len(mismatches)} of {len(rewarded_rows)} responses "
+            f"({len(mismatches) / len(rewarded_rows):.2%}, 95 % interval {low:.2%} to {high:.2%}), "
+            f"the highest rewards at {named}. "
             f"The mean reward of {policy} is {mean:+.4f}{without}."
         )
     if not lines:
@@ -178,6 +201,6 @@ def _mismatch_sentences(
 
 
 def _reading_order(audited: Mapping[Key, Mapping[str, Any]]) -> str:
-    counts = {queue: sum(queue in found["flags"] for found in audited.values()) for queue in QUEUES}
+    counts = {queue: sum(queue in measures["flags"] for measures in audited.values()) for queue in QUEUES}
     filled = [f"{queue} ({counts[queue]}: {QUEUES[queue]})" for queue in QUEUES if counts[queue]]
     return f"Read the queues in this order: {', '.join(filled)}." if filled else "No queue holds a response."

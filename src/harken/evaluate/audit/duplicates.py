@@ -30,8 +30,8 @@ def number_shingles(texts: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
     pairs = _name(names[:-1], names[1:])
     fours = _name(pairs[:-2], pairs[2:])
     fives = _name(fours[:-1], names[4:]) if len(names) > 4 else names[:0]
-    inside = text_of[: len(fives)] == text_of[len(names) - len(fives) :]
-    occurrences = np.unique(np.stack([text_of[: len(fives)][inside], fives[inside]]), axis=1)
+    within_text = text_of[: len(fives)] == text_of[len(names) - len(fives) :]
+    occurrences = np.unique(np.stack([text_of[: len(fives)][within_text], fives[within_text]]), axis=1)
     frequency = np.bincount(occurrences[1], minlength=len(names) + 1)
     rank = np.empty(len(frequency), dtype=np.int64)
     rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency))
@@ -41,9 +41,9 @@ def number_shingles(texts: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
 
 def jaccard(left: NDArray[Any], right: NDArray[Any]) -> float:
     """Compute |left ∩ right| ÷ |left ∪ right| of two arrays of unique numbers; 0 when both are empty."""
-    both = len(np.intersect1d(left, right, assume_unique=True))
-    union = len(left) + len(right) - both
-    return both / union if union else 0.0
+    shared = len(np.intersect1d(left, right, assume_unique=True))
+    union = len(left) + len(right) - shared
+    return shared / union if union else 0.0
 
 
 def find_near_duplicates(
@@ -51,14 +51,14 @@ def find_near_duplicates(
 ) -> dict[K, K]:
     """Map each key that has a text of another group with Jaccard similarity >= `similarity` to one such key.
 
-    Exact, unlike MinHash: two texts that similar share one of the rarest |x| - ceil(similarity |x|) + 1 shingles of
-    each, so only these are indexed. Source: Bayardo, Ma and Srikant 2007, "Scaling up all pairs similarity search".
+    Exact, unlike MinHash: two texts of this similarity share one of the rarest |x| - ceil(similarity |x|) + 1 shingles
+    of each, so only these are indexed. Source: Bayardo, Ma and Srikant 2007, "Scaling up all pairs similarity search".
     """
     keys = list(texts)
     shingled = dict(zip(keys, number_shingles([texts[key] for key in keys]), strict=True))
     alone: defaultdict[int, list[K]] = defaultdict(list)
     paired: defaultdict[int, list[K]] = defaultdict(list)
-    found: dict[K, K] = {}
+    duplicates: dict[K, K] = {}
 
     def compare(key: K, other: K) -> None:
         left, right = shingled[key], shingled[other]
@@ -68,27 +68,29 @@ def find_near_duplicates(
             and shorter >= similarity * longer
             and jaccard(left, right) >= similarity
         ):
-            found.setdefault(key, other)
-            found.setdefault(other, key)
+            duplicates.setdefault(key, other)
+            duplicates.setdefault(other, key)
 
     for key in keys:
-        mine = shingled[key]
-        prefix = mine[: len(mine) - ceil(similarity * len(mine)) + 1].tolist() if len(mine) else []
-        # Every text without a duplicate so far is tried; those with one only until this text has one, too.
+        shingles = shingled[key]
+        prefix = (
+            shingles[: len(shingles) - ceil(similarity * len(shingles)) + 1].tolist() if len(shingles) else []
+        )
+        # Compare with every text that has no duplicate yet, and with the others only until this text has one.
         for shingle in prefix:
             waiting, alone[shingle] = alone[shingle], []
             for other in waiting:
-                if other not in found:
+                if other not in duplicates:
                     compare(key, other)
-                (paired if other in found else alone)[shingle].append(other)
+                (paired if other in duplicates else alone)[shingle].append(other)
         for shingle in prefix:
             for other in paired[shingle]:
-                if key in found:
+                if key in duplicates:
                     break
                 compare(key, other)
         for shingle in prefix:
-            (paired if key in found else alone)[shingle].append(key)
-    return found
+            (paired if key in duplicates else alone)[shingle].append(key)
+    return duplicates
 
 
 def _name(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ _CONTINUATION = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•�
 _SUSPECT = re.compile(
     rf"[\u00c2-\u00df][{_CONTINUATION}]|[\u00e0-\u00ef][{_CONTINUATION}]{{2}}|[\u00f0-\u00f4][{_CONTINUATION}]{{3}}"
 )
-# What such bytes were in a real text: letters, punctuation, Cyrillic, kana, Han, Hangul, emoji.
+# Characters that such bytes encode in real texts: letters, punctuation, Cyrillic, kana, Han, Hangul, emoji.
 _PLAUSIBLE = re.compile(
     r"[\u00a0-\u017f\u0391-\u03c9\u0400-\u045f\u2010-\u2044\u20ac\u2122\u2190-\u21ff\u2713\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7af"
     r"\uff01-\uff5e\ufeff\U0001f300-\U0001faff]"
@@ -24,8 +24,8 @@ _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\bu00[0-9a-f]{2}\b")
 def find_mojibake(prose: str, context: str) -> str | None:
     """Return the first piece that was decoded wrongly, or None.
 
-    UTF-8 read as Windows-1252 (it decodes back to a plausible character), replacement and control characters, and
-    character references or escapes that were left over. What the prompt shows as well is left out.
+    Finds UTF-8 read as Windows-1252 (it decodes back to a plausible character), replacement and control characters,
+    and leftover character references or escapes. Pieces that the prompt contains, too, are left out.
     Source: the round trip of ftfy (Speer 2019), without its tables.
     """
     for pattern in (_REPLACED, _ENTITY, _ESCAPE):

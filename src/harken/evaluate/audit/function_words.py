@@ -1,4 +1,4 @@
-"""Hold the function words by which languages in Latin and Cyrillic letters are told apart.
+"""List the function words that distinguish languages in Latin and Cyrillic letters.
 
 The most frequent articles, pronouns, prepositions, conjunctions and auxiliaries of each language.
 Source of the method: Grefenstette 1995, "Comparing two language identification schemes" (short words).
@@ -66,4 +66,4 @@ LANGUAGE_NAMES = {
     "zh": "chinese mandarin 中文 zh-cn zh-tw zh-hans zh-hant", "ja": "japanese 日本語", "ko": "korean 한국어",
     "th": "thai", "el": "greek", "he": "hebrew", "ar": "arabic", "hi": "hindi", "bn": "bengali", "ta": "tamil",
 }  # fmt: skip
-"""Names that data sets give each language."""
+"""Names of each language in data sets."""

@@ -38,7 +38,7 @@ QUEUES = {
 """Meaning of each queue, in the order in which a person should read them."""
 
 BROKEN = frozenset(KINDS) - {"unverified_reference", "boilerplate", "refusal", "overlong"}
-"""Kinds that a text without defects does not have. The others depend on what the user wants."""
+"""Kinds that are always defects. The others depend on what the user wants."""
 
 FLAG_MEANINGS = {"reward_mismatch": QUEUES["reward_mismatch"], **KINDS, **QUEUES}
 """Meaning of every flag a response may have."""

@@ -22,24 +22,24 @@ _SCRIPT_OF = {code: script for script, code in _OF_SCRIPT.items()} | {
     "ar": "arabic",
 }
 PROMPT_WORDS = 2
-"""Function words that name the language of a prompt, which is short, …"""
+"""Function words that are enough to name the language of a prompt, which is short."""
 PROMPT_LETTERS = 10
 PROMPT_MARGIN = 0.5
-"""… if they lead the next language's by this share."""
+"""Share of its score by which a prompt's language must lead the next one."""
 _CODES = {name: code for code, names in LANGUAGE_NAMES.items() for name in (code, *names.split())}
 _WORD = re.compile(r"[^\W\d_]+")
 _ADDRESS = re.compile(r"\S+[.@/]\S+")
 MIN_LETTERS = 20
-"""A response with fewer letters is in no language that could be told; half as many for Chinese, Japanese and Korean."""
+"""Letters below which a response's language is not detected; half as many for Chinese, Japanese and Korean."""
 
 
 def _weights() -> dict[str, list[tuple[str, float]]]:
     """Weigh each function word by 1 ÷ the number of languages that have it."""
-    languages = {code: set(listed.replace("'", " ").split()) for code, listed in LANGUAGE_WORDS.items()}
-    shared = Counter(word for listed in languages.values() for word in listed)
+    languages = {code: set(text.replace("'", " ").split()) for code, text in LANGUAGE_WORDS.items()}
+    shared = Counter(word for words in languages.values() for word in words)
     weights: dict[str, list[tuple[str, float]]] = {}
-    for code, listed in languages.items():
-        for word in sorted(listed):
+    for code, words in languages.items():
+        for word in sorted(words):
             weights.setdefault(word, []).append((code, 1 / shared[word]))
     return weights
 
@@ -92,21 +92,23 @@ def detect_language(
         return None
     letters = counts[script]
     if script in _OF_SCRIPT:
-        enough = letters >= (min_letters // 2 if script in ("han", "kana", "hangul") else min_letters)
+        has_enough_letters = letters >= (
+            min_letters // 2 if script in ("han", "kana", "hangul") else min_letters
+        )
         pure = letters + (counts.get("han", 0) if script == "kana" else 0) >= 0.5 * sum(counts.values())
-        return _OF_SCRIPT[script] if enough and pure else None
+        return _OF_SCRIPT[script] if has_enough_letters and pure else None
     if letters < max(min_letters, 0.7 * sum(counts.values())) or script not in ("latin", "cyrillic"):
         return None
     scores: defaultdict[str, float] = defaultdict(float)
-    seen: Counter[str] = Counter()
-    for word, times in Counter(_WORD.findall(text.lower())).items():
+    word_counts: Counter[str] = Counter()
+    for word, count in Counter(_WORD.findall(text.lower())).items():
         for code, weight in _WEIGHTS.get(word, ()):
             if (code in _CYRILLIC) == (script == "cyrillic"):
-                scores[code] += weight * times
-                seen[code] += times
+                scores[code] += weight * count
+                word_counts[code] += count
     ranked = [*sorted(scores.items(), key=lambda item: -item[1])[:2], ("", 0.0), ("", 0.0)]
     (best, score), (_, next_score) = ranked[0], ranked[1]
-    return best if seen[best] >= min_words and score - next_score >= min_margin * score else None
+    return best if word_counts[best] >= min_words and score - next_score >= min_margin * score else None
 
 
 def names_a_language(text: str) -> bool:
@@ -115,38 +117,38 @@ def names_a_language(text: str) -> bool:
 
 
 def find_language_mismatch(
-    text: ResponseText, declared: str | None, found: str | None
+    text: ResponseText, declared: str | None, detected: str | None
 ) -> tuple[str, str] | None:
-    """Return (expected, found) when the response's prose is in another language than the prompt; None otherwise.
+    """Return (expected, detected) when the response's prose is in another language than the prompt; None otherwise.
 
-    `found` is the language of the prose by `detect_language`, or None where it abstained.
+    `detected` is the language of the prose by `detect_language`, or None where it abstained.
     Expected is the declared language or the prompt's, whichever the response has. Where either language is not known,
     their scripts are compared. Abstains when the prompt asks for a language or about one, and when the response is
     short or close to two languages of one script.
     """
-    mismatch = _compare(text, declared, found)
+    mismatch = _compare(text, declared, detected)
     return None if mismatch is None or _ASKS_FOR_A_LANGUAGE.search(text.context) else mismatch
 
 
-def _compare(text: ResponseText, declared: str | None, found: str | None) -> tuple[str, str] | None:
+def _compare(text: ResponseText, declared: str | None, detected: str | None) -> tuple[str, str] | None:
     script = _clear_script(text.prose, MIN_LETTERS)
     of_prompt = detect_language(_ADDRESS.sub(" ", text.prompt), PROMPT_WORDS, PROMPT_MARGIN, PROMPT_LETTERS)
     expected = [code for code in (language_code(declared), of_prompt) if code]
-    if script is None or found in expected:
+    if script is None or detected in expected:
         return None
-    if found and expected:
-        return expected[0], found
+    if detected and expected:
+        return expected[0], detected
     scripts = [_SCRIPT_OF.get(code, "latin") for code in expected]
     scripts += [s for s in (_clear_script(text.prompt, PROMPT_LETTERS),) if s]
     return (scripts[0], script) if scripts and script not in scripts else None
 
 
-def _clear_script(text: str, least: int) -> str | None:
-    """Return the script of at least 70 % of a text's letters, where it has `least` of them (half for CJK)."""
+def _clear_script(text: str, min_letters: int) -> str | None:
+    """Return the script of at least 70 % of a text's letters, where it has at least `min_letters` of them (half for CJK)."""
     counts = count_letters(text)
     script = dominant_script(counts)
     if script is None:
         return None
     letters = counts[script] + (counts.get("han", 0) if script == "kana" else 0)
-    enough = letters >= (least // 2 if script in ("han", "kana", "hangul") else least)
-    return script if enough and letters >= 0.7 * sum(counts.values()) else None
+    has_enough_letters = letters >= (min_letters // 2 if script in ("han", "kana", "hangul") else min_letters)
+    return script if has_enough_letters and letters >= 0.7 * sum(counts.values()) else None

@@ -25,9 +25,9 @@ _ESCAPED = re.compile(r"\\[*_`|\\]")
 
 
 def find_markup_damage(text: ResponseText) -> str | None:
-    """Return what is damaged in the response's Markdown, HTML or LaTeX outside code, or None.
+    """Describe the damage in the response's Markdown, HTML or LaTeX outside code; None without any.
 
-    Tags that are not closed, tables whose rows have other numbers of cells, a link without its closing bracket, strong
+    Finds tags that are not closed, tables whose rows have different numbers of cells, a link without its closing bracket, strong
     emphasis that is not closed, and displayed formulas that are not closed.
     """
     source = text.outside_code
@@ -68,13 +68,13 @@ def _broken_table(source: str) -> str | None:
     if "|" not in source:
         return None
     lines = source.splitlines()
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if not _DELIMITER_ROW.match(line) or "|" not in line:
             continue
         cells = _cells(line)
-        if at == 0 or _cells(lines[at - 1]) != cells:
-            return f"table header of {_cells(lines[at - 1]) if at else 0} cells over {cells} columns"
-        for row in lines[at + 1 :]:
+        if index == 0 or _cells(lines[index - 1]) != cells:
+            return f"table header of {_cells(lines[index - 1]) if index else 0} cells over {cells} columns"
+        for row in lines[index + 1 :]:
             if "|" not in row:
                 break
             if _cells(row) != cells:
@@ -88,8 +88,8 @@ def _broken_table(source: str) -> str | None:
 
 
 def _cells(line: str) -> int:
-    bare = _ESCAPED.sub("", line).strip()
-    return bare.removeprefix("|").removesuffix("|").count("|") + 1
+    row = _ESCAPED.sub("", line).strip()
+    return row.removeprefix("|").removesuffix("|").count("|") + 1
 
 
 def _open_link(source: str) -> str | None:

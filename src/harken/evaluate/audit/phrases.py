@@ -3,7 +3,7 @@
 A regular expression for each language: English, German, French, Spanish, Italian, Portuguese, Chinese, Japanese,
 Russian, Korean. A flag says that a phrase occurs, not that the response is wrong.
 Source of the method: the string match of Zou et al. 2023, arXiv:2307.15043, here bound to the opening and to verbs of
-assistance, so that "I can't recommend it enough" is no refusal.
+assistance, so that "I can't recommend it enough" is not a refusal.
 """
 
 # ruff: noqa: E501  one pattern a line reads better than a wrapped one
@@ -118,10 +118,10 @@ def find_refusal(response: str, opening: int = 200) -> str | None:
 def find_boilerplate(prose: str, context: str, opening: int = 200) -> str | None:
     """Return an "as an AI" anywhere or flattery among the first `opening` characters, or None.
 
-    Where the conversation is about AI, "as an AI" is no boilerplate.
+    Where the conversation is about AI, "as an AI" is not boilerplate.
     """
-    plain = _plain(prose)
-    disclaimer = _found(_DISCLAIMER, plain) if any(piece in plain for piece in _AI_PIECES) else None
+    normalised = _plain(prose)
+    disclaimer = _found(_DISCLAIMER, normalised) if any(piece in normalised for piece in _AI_PIECES) else None
     if disclaimer and not _ABOUT_AI.search(context):
         return disclaimer
     return _found(_FLATTERY, prose.lstrip()[:opening])

@@ -23,7 +23,7 @@ from harken.evaluate.audit.rows import audit
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Count what a detector found: planted texts found and missed, and rows flagged without reason."""
+    """Results of a detector: planted texts found and missed, and rows that it flagged falsely."""
 
     kind: str
     found: int
@@ -37,7 +37,7 @@ class Detection:
 
     @property
     def precision(self) -> float:
-        """Return found ÷ (found + flagged without reason); 1 when nothing was flagged."""
+        """Return found ÷ (found + falsely flagged); 1 when nothing was flagged."""
         flagged = self.found + len(self.false)
         return self.found / flagged if flagged else 1.0
 
@@ -45,17 +45,17 @@ class Detection:
 def planted_rows() -> list[dict[str, Any]]:
     """Return the shipped planted texts, as rows of `responses.parquet` with "kind" and "also".
 
-    `kind` is the failure that was planted, "" for none; `also` lists kinds that a text may have besides because of the
-    way it was made: a loop is repetition, too.
+    `kind` is the failure that was planted, "" for none; `also` lists further kinds that
+    the text may have because of the way it was made: a loop is repetition, too.
     """
     packed = files("harken.evaluate.audit").joinpath("planted.jsonl.gz").read_bytes()
     return [json.loads(line) for line in gzip.decompress(packed).decode().split("\n") if line]
 
 
 def detection_rates(rows: ResponseRows, thresholds: AuditSettings = DEFAULT) -> list[Detection]:
-    """Audit rows with known failures; return what was found of each kind.
+    """Audit rows with known failures and count what was found of each kind.
 
-    A flag is without reason when its kind is neither the row's `kind` nor in its `also`.
+    A flag is a false positive when its kind is neither the row's `kind` nor in its `also`.
     """
     audited = audit(rows, "Base", thresholds)
     detections = []
@@ -75,8 +75,9 @@ def format_rates(detections: Sequence[Detection]) -> str:
     """Return a table of recall and precision, kind by kind."""
     lines = [f"{'kind':<22}{'planted':>8}{'found':>7}{'false':>7}{'recall':>8}{'precision':>11}"]
     lines += [
-        f"{d.kind:<22}{d.found + len(d.missed):>8}{d.found:>7}{len(d.false):>7}{d.recall:>8.2f}{d.precision:>11.2f}"
-        for d in detections
+        f"{row.kind:<22}{row.found + len(row.missed):>8}{row.found:>7}{len(row.false):>7}"
+        f"{row.recall:>8.2f}{row.precision:>11.2f}"
+        for row in detections
     ]
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ EXTREMES = 3
 REFERENCE_RUN = 8
 """Words in a row that a useful response shares with the reference response."""
 USEFUL_RELEVANCE = 0.2
-"""Relevance to the own prompt from which a text is useful, where no other scorer and no reference is there."""
+"""Relevance to the own prompt from which a text counts as useful, if there is neither another scorer nor a reference."""
 
 _STEP = re.compile(
     r"^\s*(?:\d{1,2}[.)]|[-*•]|step \d+\b|schritt \d+\b|étape \d+\b|paso \d+\b|第.{1,3}步)",
@@ -46,7 +46,7 @@ _QUANTITY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RewardLimits:
-    """Hold the limits in units of the first scorer's reward; None where no row could give one. `source` says whence each is."""
+    """Limits in units of the first scorer's reward; None where no row gives one. `source` says where each comes from."""
 
     mismatch_reward: float | None
     low_reward: float | None
@@ -91,12 +91,12 @@ def reward_limits(rows: ResponseRows, baseline: str, thresholds: AuditSettings) 
 def queues(
     rows: ResponseRows, audited: AuditedRows, baseline: str, thresholds: AuditSettings, limits: RewardLimits
 ) -> dict[str, list[Key]]:
-    """List the responses of each queue of `QUEUES`, the one to read first in front.
+    """List the responses of each queue of `QUEUES`, in reading order.
 
     `audited` holds the measures and the flags of the kinds; the reason for a queue is added under "reasons".
     """
     rewards = _rewards(rows)
-    found: dict[str, list[Key]] = {
+    keys_by_queue: dict[str, list[Key]] = {
         "reward_mismatch": _by(
             rewards, (k for k in audited if "reward_mismatch" in audited[k]["flags"]), highest=True
         ),
@@ -106,7 +106,7 @@ def queues(
         "stem_procedure": [key_of(row) for row in rows if _is_stem_procedure(row)],
         "manual_review": _manual_review(rewards, audited, thresholds),
     }
-    return {name: found[name] for name in QUEUES}
+    return {name: keys_by_queue[name] for name in QUEUES}
 
 
 def _rewards(rows: ResponseRows) -> dict[Key, float]:
@@ -140,21 +140,21 @@ def _against_baseline(
     losses: dict[Key, float] = {}
     for key, value in rewards.items():
         prompt, sample, policy = key
-        others = {name: value - other for name, other in groups[prompt, sample].items() if name != policy}
-        if policy == baseline or baseline not in others or limits.loss_margin is None:
+        margins = {name: value - other for name, other in groups[prompt, sample].items() if name != policy}
+        if policy == baseline or baseline not in margins or limits.loss_margin is None:
             continue
         needed = {
             name: limits.win_baseline_margin if name == baseline else limits.win_other_margin
-            for name in others
+            for name in margins
         }
-        found = audited[key]
-        clean = not found["cap_hit"] and found["repeated_4grams"] < thresholds.win_repetition
-        text = f"{others[baseline]:+.3f} against {baseline}"
-        if clean and all(margin > (needed[name] or 0.0) for name, margin in others.items()):
-            wins[key] = others[baseline]
+        measures = audited[key]
+        clean = not measures["cap_hit"] and measures["repeated_4grams"] < thresholds.win_repetition
+        text = f"{margins[baseline]:+.3f} against {baseline}"
+        if clean and all(margin > (needed[name] or 0.0) for name, margin in margins.items()):
+            wins[key] = margins[baseline]
             _reason(audited, key, "qualified_win", text)
-        if others[baseline] < -limits.loss_margin:
-            losses[key] = others[baseline]
+        if margins[baseline] < -limits.loss_margin:
+            losses[key] = margins[baseline]
             _reason(audited, key, "strong_loss", text)
     return {"qualified_win": _by(wins, wins, highest=True), "strong_loss": _by(losses, losses, highest=False)}
 
@@ -176,9 +176,9 @@ def _scores(rows: ResponseRows, name: str) -> dict[Key, float]:
 
 
 def _disagreements(
-    rows: ResponseRows, rewards: Mapping[Key, float], audited: AuditedRows, least: float
+    rows: ResponseRows, rewards: Mapping[Key, float], audited: AuditedRows, min_gap: float
 ) -> list[Key]:
-    """Find responses whose percentile ranks by the first scorer's reward and by another scorer differ by `least` or more."""
+    """Find responses whose percentile ranks by the first scorer's reward and by another scorer differ by `min_gap` or more."""
     gaps: dict[Key, float] = {}
     for name in _scorers(rows):
         scores = {key: value for key, value in _scores(rows, name).items() if key in rewards}
@@ -187,7 +187,7 @@ def _disagreements(
         ranks, primary = _ranks(scores), _ranks({key: rewards[key] for key in scores})
         for key, rank in ranks.items():
             gap = abs(primary[key] - rank)
-            if gap >= least and gap > gaps.get(key, 0.0):
+            if gap >= min_gap and gap > gaps.get(key, 0.0):
                 gaps[key] = gap
                 label = name.removeprefix("score_")
                 text = f"percentile {100 * primary[key]:.0f} by reward, {100 * rank:.0f} by {label}"
@@ -207,27 +207,29 @@ def _low_but_useful(
     chosen: dict[Key, float] = {}
     for row in rows:
         key = key_of(row)
-        found = audited[key]
+        measures = audited[key]
         if key not in rewards or limits.low_reward is None or not rewards[key] < limits.low_reward:
             continue
-        if BROKEN & set(found["flags"]) or "refusal" in found["flags"]:
+        if BROKEN & set(measures["flags"]) or "refusal" in measures["flags"]:
             continue
-        useful = _usefulness(row, found, [of[key] for of in ranks if key in of])
+        useful = _usefulness(
+            row, measures, [ranks_of_scorer[key] for ranks_of_scorer in ranks if key in ranks_of_scorer]
+        )
         if useful:
             chosen[key] = rewards[key]
             _reason(audited, key, "low_reward_useful", useful)
     return _by(chosen, chosen, highest=False)
 
 
-def _usefulness(row: Mapping[str, Any], found: Mapping[str, Any], ranks: Sequence[float]) -> str | None:
+def _usefulness(row: Mapping[str, Any], measures: Mapping[str, Any], ranks: Sequence[float]) -> str | None:
     reference = str(row.get("reference") or "")
-    shared = longest_common_run(words(reference), words(str(row["response"]))) if reference else 0
-    if shared >= REFERENCE_RUN:
-        return f"{shared} words in a row are the reference's"
+    shared_run = longest_common_run(words(reference), words(str(row["response"]))) if reference else 0
+    if shared_run >= REFERENCE_RUN:
+        return f"{shared_run} words in a row are the reference's"
     if ranks:
         mean = sum(ranks) / len(ranks)
         return f"percentile {100 * mean:.0f} by the other scorers" if mean >= 0.5 else None
-    relevance = found["relevance"].own
+    relevance = measures["relevance"].own
     return (
         f"has {relevance:.0%} of its prompt's terms" if relevance and relevance >= USEFUL_RELEVANCE else None
     )
@@ -244,16 +246,16 @@ def _is_stem_procedure(row: Mapping[str, Any]) -> bool:
 def _manual_review(
     rewards: Mapping[Key, float], audited: AuditedRows, thresholds: AuditSettings
 ) -> list[Key]:
-    """Draw responses at random, without regard to any measure, and add the extremes of each policy's rewards."""
-    drawn = random.Random(thresholds.review_seed).sample(
+    """Draw responses at random, independently of any measure, and add the extremes of each policy's rewards."""
+    random_keys = random.Random(thresholds.review_seed).sample(
         sorted(audited), min(thresholds.review_rows, len(audited))
     )
-    chosen = dict.fromkeys(drawn, f"drawn at random with seed {thresholds.review_seed}")
+    chosen = dict.fromkeys(random_keys, f"drawn at random with seed {thresholds.review_seed}")
     for policy in dict.fromkeys(key[2] for key in rewards) if thresholds.review_rows else ():
         ranked = _by(rewards, (key for key in rewards if key[2] == policy), highest=True)
         for keys, label in ((ranked[:EXTREMES], "highest"), (ranked[-EXTREMES:][::-1], "lowest")):
-            for place, key in enumerate(keys, 1):
-                chosen.setdefault(key, f"number {place} of the {label} rewards of {policy}")
+            for position, key in enumerate(keys, 1):
+                chosen.setdefault(key, f"number {position} of the {label} rewards of {policy}")
     for key, text in chosen.items():
         _reason(audited, key, "manual_review", text)
     return list(chosen)

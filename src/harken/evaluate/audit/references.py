@@ -1,6 +1,6 @@
 """List the citations, identifiers and links of a response that nobody has verified.
 
-Nothing is looked up: an item is `unverified`, whatever it is, and says in addition when its form is impossible.
+Nothing is looked up: every item is `unverified`, with a note if its form is impossible.
 Items that the prompt gives, code, and reserved example names (RFC 2606) are left out.
 """
 
@@ -24,7 +24,7 @@ _PMID = re.compile(r"\bPM(?:ID|CID):?\s?(?:PMC)?\d{4,9}\b", re.IGNORECASE)
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'`，。）」】]+", re.IGNORECASE)
 _NAME = r"[A-ZÀ-ÖØ-ÞА-Я][\w’'-]+"
 _YEAR = r"(?:1[89]|20)\d\d[a-z]?"
-# No reference is without one of these.
+# Every reference contains one of these.
 _YEAR_OR_NUMBER = re.compile(r"\d(?:\d{3}|[\d -]{8}|\(|:\d| \()")
 _SEVERAL_AUTHORS = re.compile(
     rf"\b{_NAME}(?:,? {_NAME})?,? (?:et al\.?|and colleagues|und Kollegen|et collègues|y colaboradores|e colleghi|и др\.)"
@@ -127,7 +127,7 @@ def find_references(text: ResponseText) -> list[UnverifiedReference]:
     prose = text.outside_code
     if not (_YEAR_OR_NUMBER.search(prose) or "http" in prose or "www." in prose.lower()):
         return []
-    found = [
+    references = [
         *(UnverifiedReference("DOI", m[0].rstrip(".,;)"), None) for m in _DOI.finditer(prose)),
         *(UnverifiedReference("arXiv", m[0], arxiv_problem(m[1])) for m in _ARXIV.finditer(prose)),
         *(UnverifiedReference("ISBN", m[0], isbn_problem(m[1])) for m in _ISBN.finditer(prose)),
@@ -139,7 +139,7 @@ def find_references(text: ResponseText) -> list[UnverifiedReference]:
         ),
         *(UnverifiedReference("citation", m[0]) for m in _citations(prose)),
     ]
-    return [reference for reference in found if reference.text not in text.context]
+    return [reference for reference in references if reference.text not in text.context]
 
 
 def isbn_problem(number: str) -> str | None:
@@ -156,18 +156,18 @@ def isbn_problem(number: str) -> str | None:
 
 def arxiv_problem(number: str) -> str | None:
     """Return why an arXiv number is impossible, or None. Source: arXiv identifier scheme (YYMM.number since 2007-04)."""
-    old = re.fullmatch(r"[a-z.-]+/(\d\d)(\d\d)\d{3}", number, re.IGNORECASE)
-    new = re.fullmatch(r"(\d\d)(\d\d)\.(\d{4,6})", number)
-    match = old or new
+    old_style = re.fullmatch(r"[a-z.-]+/(\d\d)(\d\d)\d{3}", number, re.IGNORECASE)
+    new_style = re.fullmatch(r"(\d\d)(\d\d)\.(\d{4,6})", number)
+    match = old_style or new_style
     if match is None:
         return "no arXiv number"
     year, month = int(match[1]), int(match[2])
     if not 1 <= month <= 12:
         return f"month {month}"
-    if new and (year, month) < (7, 4):
+    if new_style and (year, month) < (7, 4):
         return "before April 2007"
-    # Four digits up to the end of 2014, five since then.
-    return None if old or len(new[3]) == (4 if year < 15 else 5) else "wrong number of digits"  # type: ignore[index]
+    # Four digits until the end of 2014, five since then.
+    return None if old_style or len(new_style[3]) == (4 if year < 15 else 5) else "wrong number of digits"  # type: ignore[index]
 
 
 def _url_problem(url: str) -> str | None:
@@ -184,21 +184,27 @@ def _url_problem(url: str) -> str | None:
 
 def _citations(prose: str) -> list[re.Match[str]]:
     """Find citations. One author and a year count when the text speaks of research or cites several."""
-    several = [*_SEVERAL_AUTHORS.finditer(prose), *_CHINESE.finditer(prose), *_JOURNAL.finditer(prose)]
-    single = [m for m in _ONE_AUTHOR.finditer(prose) if (m[1] or m[2]) not in _NO_AUTHOR]
-    single = [m for m in single if not (m[2] and _ends_a_title(prose[: m.start()]))]
-    near = [
-        m
-        for m in single
-        if several or (len(single) > 1 and _RESEARCH.search(prose)) or _RESEARCH.search(_around(prose, m))
+    several_authors = [
+        *_SEVERAL_AUTHORS.finditer(prose),
+        *_CHINESE.finditer(prose),
+        *_JOURNAL.finditer(prose),
     ]
-    return [*several, *near]
+    single_author = [m for m in _ONE_AUTHOR.finditer(prose) if (m[1] or m[2]) not in _NO_AUTHOR]
+    single_author = [m for m in single_author if not (m[2] and _ends_a_title(prose[: m.start()]))]
+    in_research = [
+        m
+        for m in single_author
+        if several_authors
+        or (len(single_author) > 1 and _RESEARCH.search(prose))
+        or _RESEARCH.search(_around(prose, m))
+    ]
+    return [*several_authors, *in_research]
 
 
-def _ends_a_title(before: str) -> bool:
+def _ends_a_title(preceding: str) -> bool:
     """Return whether a capitalised word stands before the name: "Anna Karenina (1877)" is a book, not an author."""
-    previous = re.search(r"([\w’']+) $", before)
-    return previous is not None and previous[1][0].isupper() and previous[1].lower() not in ALL_FUNCTION_WORDS
+    word = re.search(r"([\w’']+) $", preceding)
+    return word is not None and word[1][0].isupper() and word[1].lower() not in ALL_FUNCTION_WORDS
 
 
 def _around(prose: str, match: re.Match[str]) -> str:

@@ -24,19 +24,18 @@ _REQUEST_WORDS = (
 )
 _COMMON = ALL_FUNCTION_WORDS | frozenset(_REQUEST_WORDS.split())
 SAME_REQUEST = 0.2
-"""Cosine of two prompts from which a response that fits either is on topic."""
+"""Cosine from which two prompts are so similar that a response to either is on topic."""
 _Floats = NDArray[np.float64]
 CHUNK = 512
-"""Responses that are compared with all prompts at a time."""
+"""Responses that are compared with all prompts at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Hold the relevance (a cosine, 0 … 1) of a response to its own prompt and to the other that it fits best.
+    """The relevance (a cosine, 0 … 1) of a response to its own prompt and to the other prompt that it fits best.
 
-    `terms` counts the response's content terms and `peers` the other responses to its prompt: the fewer, the less a
-    cosine says.
-    `other` is the position of that prompt, or None when the response fits no other at all.
+    `other` is the position of that prompt, or None when the response fits no other prompt. `terms` counts the
+    response's content terms and `peers` the other responses to its prompt: the cosine is less reliable with few.
     """
 
     own: float
@@ -64,49 +63,49 @@ def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequ
 
     A prompt is described by its own terms (weight 1) and by the share of its responses that have a term; response i
     itself does not count for its own prompt. The relevance is the cosine of response and description, each term
-    weighted by idf(t) = log(prompts ÷ prompts described with t). With one response per prompt, the prompt's own terms
-    are all there is. Source: Spärck Jones 1972 (idf); Salton 1975 (vector space model).
+    weighted by idf(t) = log(prompts ÷ prompts described with t). With one response per prompt, only the prompt's own
+    terms describe it. Source: Spärck Jones 1972 (idf); Salton 1975 (vector space model).
     """
     vocabulary: dict[str, int] = {}
-    of_prompts = _matrix([content_terms(text) for text in prompts], vocabulary)
-    of_responses = _matrix([content_terms(text) for text in responses], vocabulary)
+    prompt_terms = _matrix([content_terms(text) for text in prompts], vocabulary)
+    response_terms = _matrix([content_terms(text) for text in responses], vocabulary)
     width = len(vocabulary)
-    of_prompts.resize((len(prompts), width))
-    of_responses.resize((len(responses), width))
+    prompt_terms.resize((len(prompts), width))
+    response_terms.resize((len(responses), width))
     owner = np.asarray(prompt_of, dtype=np.int64)
     count = np.bincount(owner, minlength=len(prompts))
-    belongs = csr_array(
+    prompt_by_response = csr_array(
         (np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(len(prompts), len(owner))
     )
-    term_counts = (belongs @ of_responses).tocsr()  # responses of each prompt that have each term
-    described = (of_prompts + term_counts).tocsr()
-    prompts_with = np.bincount(described.indices, minlength=width)
+    # Responses of each prompt that have each term.
+    term_counts = (prompt_by_response @ response_terms).tocsr()
+    described_by = (prompt_terms + term_counts).tocsr()
+    prompts_with = np.bincount(described_by.indices, minlength=width)
     squared_idf = np.log(len(prompts) / np.maximum(prompts_with, 1)) ** 2
     shares = term_counts.multiply(1 / np.maximum(count, 1)[:, None]).tocsr()
-    profiles = (of_prompts + shares).tocsr()
+    profiles = (prompt_terms + shares).tocsr()
     profile_norm = np.sqrt(np.maximum(profiles.multiply(profiles) @ squared_idf, 1e-12))
-    response_norm = np.sqrt(np.maximum(of_responses @ squared_idf, 1e-12))
-    alike = _unit_rows(of_prompts, squared_idf)
-    weighted = of_responses.multiply(squared_idf[None, :]).tocsr()
-    sizes = np.diff(of_responses.indptr)
-    own = _own_relevance(
-        of_responses, of_prompts[owner].tocsr(), term_counts[owner].tocsr(), count[owner], squared_idf
+    response_norm = np.sqrt(np.maximum(response_terms @ squared_idf, 1e-12))
+    unit_prompts = _unit_rows(prompt_terms, squared_idf)
+    weighted = response_terms.multiply(squared_idf[None, :]).tocsr()
+    sizes = np.diff(response_terms.indptr)
+    own_relevance = _own_relevance(
+        response_terms, prompt_terms[owner].tocsr(), term_counts[owner].tocsr(), count[owner], squared_idf
     )
-    found: list[Relevance] = []
+    measured: list[Relevance] = []
     for start in range(0, len(responses), CHUNK):
         chosen = slice(start, start + CHUNK)
         cosine = (weighted[chosen] @ profiles.T).toarray() / profile_norm / response_norm[chosen, None]
         rows = np.arange(len(cosine))
-        cosine[(alike[owner[chosen]] @ alike.T).toarray() >= SAME_REQUEST] = 0.0
+        cosine[(unit_prompts[owner[chosen]] @ unit_prompts.T).toarray() >= SAME_REQUEST] = 0.0
         cosine[rows, owner[chosen]] = 0.0
         best = cosine.argmax(axis=1)
-        found += [
-            Relevance(float(mine), int(other) if value > 0 else None, float(value), int(terms), int(peers))
-            for mine, other, value, terms, peers in zip(
-                own[chosen], best, cosine[rows, best], sizes[chosen], count[owner[chosen]] - 1, strict=True
-            )
+        columns = (own_relevance[chosen], best, cosine[rows, best], sizes[chosen], count[owner[chosen]] - 1)
+        measured += [
+            Relevance(float(own), int(other) if value > 0 else None, float(value), int(terms), int(peers))
+            for own, other, value, terms, peers in zip(*columns, strict=True)
         ]
-    return found
+    return measured
 
 
 def _unit_rows(terms: csr_array, squared_idf: _Floats) -> csr_array:
@@ -126,11 +125,11 @@ def _own_relevance(
 
     Row i of `prompts` and `term_counts` belongs to the prompt of response i, and `count[i]` responses were made for it.
     """
-    others = (term_counts - responses).multiply(1 / np.maximum(count - 1, 1)[:, None])
-    description = (prompts + others).tocsr()
-    shared: _Floats = responses.multiply(description) @ squared_idf
+    other_shares = (term_counts - responses).multiply(1 / np.maximum(count - 1, 1)[:, None])
+    description = (prompts + other_shares).tocsr()
+    dot_products: _Floats = responses.multiply(description) @ squared_idf
     norm = (description.multiply(description) @ squared_idf) * (responses @ squared_idf)
-    cosine: _Floats = shared / np.sqrt(np.maximum(norm, 1e-12))
+    cosine: _Floats = dot_products / np.sqrt(np.maximum(norm, 1e-12))
     return cosine
 
 

@@ -1,4 +1,4 @@
-"""Measure one response, and flag what its own text shows."""
+"""Measure one response, and set the flags that depend on its text alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harken.maths.repetition import (
 
 DEFAULT = AuditSettings()
 CHARACTER_NGRAM = 16
-"""Characters of an n-gram that a natural text rarely has twice."""
+"""Characters of an n-gram that rarely occurs twice in a natural text."""
 RULE_LENGTH = 100
 """Characters of the longest line of dashes that is a horizontal rule."""
 _INVISIBLE = dict.fromkeys(
@@ -42,7 +42,7 @@ def repetition(text: str) -> float:
 def character_repetition(text: str) -> float:
     """Compute the share of character 16-grams that occurred before in the text without its whitespace.
 
-    It finds repetition inside words and of marks, in any script. 0 for a text of fewer than 64 such characters.
+    Finds repetition inside words and of punctuation, in any script. 0 for a text of fewer than 64 such characters.
     """
     dense = "".join(text.split())
     return repeated_ngram_fraction(dense, CHARACTER_NGRAM) if len(dense) >= 4 * CHARACTER_NGRAM else 0.0
@@ -59,7 +59,7 @@ def longest_copied_run(prompt: str, response: str) -> int:
 
 
 def is_empty(text: str) -> bool:
-    """Return whether nothing of a text is visible: whitespace, control and zero-width characters alone."""
+    """Return whether a text is invisible: it consists of whitespace, control and zero-width characters."""
     return not text.translate(_INVISIBLE).strip()
 
 
@@ -70,7 +70,7 @@ def audit_response(
 
     `cap_hit` is the sampler's stop reason (stop == "length"), not inferred from the length.
     `copied_words` counts the longest run of words copied from the prompt; `restatement` is that ÷ the response's words.
-    Measures that find a place hold its text, or None. `text` is the row's, where it was read before.
+    Measures that find a passage contain its text, or None. `text` is the row's text if it was already read.
     """
     text = text or ResponseText.from_row(row)
     response, response_words = text.response, text.words
@@ -124,7 +124,7 @@ def flags(
         and measured["copied_words"] >= thresholds.restated_words
     )
     high = None not in (mismatch_reward, row["reward"]) and row["reward"] > mismatch_reward
-    found = {
+    has_flag = {
         "reward_mismatch": high and (repetitive or looping),
         "repetition": repetitive,
         "character_repetition": measured["repeated_characters"] > thresholds.character_repetition,
@@ -136,7 +136,7 @@ def flags(
         "unverified_reference": bool(measured["references"]),
         **{name: measured[name] is not None for name in _PLACES},
     }
-    return [name for name, holds in found.items() if holds]
+    return [name for name, holds in has_flag.items() if holds]
 
 
 _PLACES = (
@@ -167,5 +167,5 @@ def _mixed_scripts(text: ResponseText, stray_letters: int) -> str | None:
         return None if names_a_language(text.context) else mixed[0]
     scripts = set(count_letters(text.context))
     stray = find_stray_letters(prose, scripts, dominant_script(count_letters(prose)))
-    enough = sum(map(len, stray)) >= stray_letters
-    return stray[0] if enough and not names_a_language(text.context) else None
+    has_enough_letters = sum(map(len, stray)) >= stray_letters
+    return stray[0] if has_enough_letters and not names_a_language(text.context) else None

@@ -27,7 +27,7 @@ _NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha()
 _LATIN_AND_CYRILLIC = re.compile(
     rf"\b(?=\w*[{SCRIPT_LETTERS['latin']}])(?=\w*[{SCRIPT_LETTERS['cyrillic']}])[{SCRIPT_LETTERS['latin']}{SCRIPT_LETTERS['cyrillic']}]{{3,}}\b"
 )
-# Greek letters that look like Latin ones. Others stand in formulas: Δx, λn, μm.
+# Greek letters that look like Latin ones. Other Greek letters occur in formulas: Δx, λn, μm.
 _LATIN_AND_GREEK = re.compile(
     r"\b(?=\w*[A-Za-z]{2})(?=\w*[ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανορτυικ])[A-Za-zΑΒΕΖΗΙΚΜΝΟΡΤΥΧανορτυικ]{4,}\b"
 )
@@ -36,7 +36,7 @@ _QUOTED = re.compile(
     r"|«[^»\n]{0,80}»|「[^」\n]{0,80}」|『[^』\n]{0,80}』|《[^》\n]{0,80}》|‘[^’\n]{0,80}’|(?<!\w)'[^'\n]{0,80}'"
     r"|\*[^*\n]{1,80}\*|_[^_\n]{1,80}_"
 )
-# Chinese, Japanese and Korean texts write Latin words; each of them may hold Han characters.
+# Chinese, Japanese and Korean texts contain Latin words; each may contain Han characters.
 _AT_HOME = {
     "han": {"han", "latin"},
     "kana": {"kana", "han", "latin"},
@@ -46,15 +46,17 @@ _AT_HOME = {
 
 def count_letters(text: str) -> dict[str, int]:
     """Count the letters of each script that occurs in the text, most frequent first."""
-    found = {"latin": len(text.encode("ascii", "ignore").translate(None, _NO_ASCII_LETTERS))}
+    counts = {"latin": len(text.encode("ascii", "ignore").translate(None, _NO_ASCII_LETTERS))}
     if not text.isascii():
-        rest = _ASCII.sub("", text)
-        found = {name: found.get(name, 0) + len(letters.findall(rest)) for name, letters in _LETTERS.items()}
-    return dict(sorted(((name, n) for name, n in found.items() if n), key=lambda item: -item[1]))
+        not_ascii = _ASCII.sub("", text)
+        counts = {
+            name: counts.get(name, 0) + len(letters.findall(not_ascii)) for name, letters in _LETTERS.items()
+        }
+    return dict(sorted(((name, n) for name, n in counts.items() if n), key=lambda item: -item[1]))
 
 
 def dominant_script(counts: dict[str, int]) -> str | None:
-    """Return the script of most letters; kana before Han, for Japanese has both. None without letters."""
+    """Return the script of most letters; kana before Han, because Japanese has both. None without letters."""
     if counts.get("kana", 0) > 0.1 * (counts.get("kana", 0) + counts.get("han", 0)):
         counts = counts | {"kana": counts["kana"] + counts.get("han", 0)}
     return max(counts, key=lambda name: counts[name], default=None)
@@ -75,7 +77,7 @@ def find_homoglyphs(text: str) -> list[str]:
 def find_stray_letters(prose: str, context_scripts: Set[str], script: str | None) -> list[str]:
     """List the runs of letters that are neither of the text's `script` nor of a script in the prompt.
 
-    Quoted, bracketed and emphasised text is left out, for an explanation names foreign words so. Latin and Greek
+    Quoted, bracketed and emphasised text is left out, because explanations mark foreign words this way. Latin and Greek
     letters are never stray: names, units and formulas have them.
     """
     if prose.isascii() or script is None:

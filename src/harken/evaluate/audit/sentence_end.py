@@ -9,13 +9,13 @@ import re
 from harken.evaluate.audit.words import ResponseText, words
 
 TAIL = 200
-"""Characters of the end that are looked at."""
+"""Characters at the end that are checked."""
 _CLOSERS = "\"'”’»›)]}）】」』》*_~`>“"
 _TERMINAL = "….!?。！？।؟!?．｡؛;～~♪😀🙂😊👍❤️✨🎉"
 _ITEM = re.compile(r"^\s*(?:[-*+•–]|\(?\d{1,3}[.)、]|\(?[a-zA-Z][.)])\s+(?=\S)")
 _BARE_ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,3}[.)])\s*$")
 _BARE_MARK = re.compile(r"^\s*(?:[-*_]\s*){3,}$|^\s*#{1,6}\s|^\s*\|.*\|\s*$|^\s*(?:>\s*)?[-=]{3,}\s*$")
-# A sentence does not end with these: articles, prepositions, conjunctions, auxiliaries, possessives.
+# Sentences do not end with these words: articles, prepositions, conjunctions, auxiliaries, possessives.
 _NOT_LAST = {
     "en": "the a an and or but of to with for from by at as into because which that than if when while although our your "
     "their my its his and/or such is are was were has have will would can could should may might be been being very "
@@ -37,7 +37,7 @@ _DANGLING = {code: frozenset(listed.split()) for code, listed in _NOT_LAST.items
 _CJK_DANGLING = re.compile(
     r"(?:的|和|与|以及|或者|因为|所以|但是|并且|例如|包括|在于|对于|を|が|は|に|と|の|で|や|から|ため|について|および|そして|また)$"
 )
-# "… of rice. (World Bank)", an address and an emoticon may close a text after its last mark.
+# "… of rice. (World Bank)", an address or an emoticon may follow the last terminal mark.
 _AFTERTHOUGHT = re.compile(r"(?<=[.!?。！？])\s*\([^()]*\)$")
 _CLOSING = re.compile(r"[:;]-?[)D(P]$|(?:https?://|www\.)\S+$|\S+@\S+$|\w\.(?:com|org|net|edu|gov|io)\W*$")
 _SENTENCE = re.compile(r"[.!?。！？…](?=[\s\"')»”*_\]]|$|[^\x00-\x7f])")
@@ -47,8 +47,8 @@ def find_broken_off(text: ResponseText, language: str | None, truncated: bool) -
     """Return the end of a response that breaks off inside a sentence, or None.
 
     Without a terminal mark at the end, evidence is needed: a comma, colon or open bracket; a last word that no sentence
-    ends with (`language`: its ISO code, or None for English); an empty list item; a last line of prose where every
-    sentence before, three at least, has its mark; or `truncated`, the sampler's word that the limit was reached.
+    ends with (`language`: its ISO code, or None for English); an empty list item; a last line of prose after at
+    least three sentences that all have their mark; or `truncated`, which says that the token limit was reached.
     Responses that end in code, a table or a heading are left out.
     """
     prose = text.fences.outside if text.fences.unclosed is None else ""
@@ -84,8 +84,8 @@ def find_broken_off(text: ResponseText, language: str | None, truncated: bool) -
     in_prose = not item and len(last_words) >= 5 and not _looks_like_verse(prose)
     if truncated and (in_prose or len(last_words) >= 3):
         return evidence
-    ended = _paragraphs_that_end(prose)
-    return evidence if in_prose and sentences >= 3 and ended else None
+    paragraphs_end = _paragraphs_that_end(prose)
+    return evidence if in_prose and sentences >= 3 and paragraphs_end else None
 
 
 def _is_letter_or_mark(char: str) -> bool:
@@ -100,7 +100,7 @@ def _dangles(end: str, last_words: list[str], language: str | None) -> bool:
     last = last_words[-1]
     if last in _SHARED_LETTERS and language is None:
         return False
-    known = _DANGLING.get(language or "en", frozenset())
+    dangling_words = _DANGLING.get(language or "en", frozenset())
     # "… which one it is" and "what these are" end sentences; only their marks are missing.
     verb_at_end = last in {
         "is",
@@ -120,7 +120,7 @@ def _dangles(end: str, last_words: list[str], language: str | None) -> bool:
         "to",
         "in",
     }
-    return last in known and not (
+    return last in dangling_words and not (
         verb_at_end and end[-1].isalpha() and language in (None, "en") and _is_short_clause(last_words)
     )
 
@@ -146,12 +146,12 @@ def _is_salutation(end: str, prose: str) -> bool:
 def _looks_like_verse(prose: str) -> bool:
     """Return whether most lines are short and end without a mark: poems, lists of names, addresses."""
     lines = [line.strip() for line in prose.splitlines() if line.strip()]
-    bare = sum(line[-1] not in _TERMINAL + ":：" for line in lines[:-1])
-    return len(lines) >= 3 and bare >= 0.4 * (len(lines) - 1)
+    unmarked = sum(line[-1] not in _TERMINAL + ":：" for line in lines[:-1])
+    return len(lines) >= 3 and unmarked >= 0.4 * (len(lines) - 1)
 
 
 def _paragraphs_that_end(prose: str) -> bool:
-    """Return whether every sentence before the last line's end is closed: the lines before end in a mark."""
+    """Return whether every sentence before the last line's end is closed: the lines before it end in a mark."""
     lines = [line.strip().rstrip(_CLOSERS) for line in prose.splitlines() if line.strip()][:-1]
-    plain = [line for line in lines if line and not _ITEM.match(line) and not _BARE_MARK.match(line)]
-    return all(line[-1] in _TERMINAL + ":：" for line in plain)
+    text_lines = [line for line in lines if line and not _ITEM.match(line) and not _BARE_MARK.match(line)]
+    return all(line[-1] in _TERMINAL + ":：" for line in text_lines)

@@ -1,4 +1,4 @@
-"""Find special tokens and role headers of chat templates that stand in the text of a response."""
+"""Find special tokens and role headers of chat templates in the text of a response."""
 
 # ruff: noqa: E501  one pattern a line reads better than a wrapped one
 
@@ -35,10 +35,12 @@ def find_template_leakage(text: ResponseText) -> str | None:
     Code, tokens that the prompt shows, HTML's struck-through text, and dialogues that the prompt asks for are left out.
     A header of the assistant counts anywhere; one of the user counts where it continues the text, after a first line.
     """
-    outside = _STRIKETHROUGH.sub(lambda match: " " * len(match[0]), text.outside_code)
-    if outside.startswith("  ") and text.outside_code.lstrip().startswith("<s>"):
-        outside = text.outside_code  # a whole response between <s> and </s> is between begin and end tokens
-    for match in _TOKEN.finditer(outside):
+    text_outside_code = _STRIKETHROUGH.sub(lambda match: " " * len(match[0]), text.outside_code)
+    if text_outside_code.startswith("  ") and text.outside_code.lstrip().startswith("<s>"):
+        text_outside_code = (
+            text.outside_code
+        )  # a whole response between <s> and </s> is between begin and end tokens
+    for match in _TOKEN.finditer(text_outside_code):
         if match[0] not in text.context:
             return match[0]
     if _ASKS_FOR_DIALOGUE.search(text.context):

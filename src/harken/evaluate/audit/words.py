@@ -1,4 +1,4 @@
-"""Split texts into words and take the prose out of a response."""
+"""Split texts into words and extract the prose of a response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANY_UNSPACED = re.compile(rf"[{UNSPACED}]")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _NO_PROSE = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]|https?://\S+|www\.\S+", re.DOTALL)
-# Code that stands in the text without a fence.
+# Code in the text without a fence.
 _CODE_LINE = re.compile(
     r"^(?=.{1,160}$)(?:.*(?:[;{}]|\)\s*:|\w\(\)\s*:?)\s*$"
     r"|\s*(?:#include|#pragma|import\s|from\s\w+\simport|def\s|class\s\w+[(:]|return\b|elif\b|else:|print\(|//|@\w).*$"
@@ -38,41 +38,41 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class CodeFences:
-    """Hold a text without its fenced code blocks, and the opening line of a block that is not closed."""
+    """A text without its fenced code blocks, and the opening line of a block that is not closed."""
 
     outside: str
     unclosed: str | None
 
 
 def split_fences(text: str) -> CodeFences:
-    """Take out the fenced code blocks. A block that is not closed reaches to the end.
+    """Remove the fenced code blocks. A block that is not closed reaches to the end.
 
     A closing fence has the same character, at least as many of them, and nothing after them.
     Source: CommonMark 0.31.2, section 4.5.
     """
-    kept, position, opened = [], 0, None
+    outside_parts, position, opened = [], 0, None
     for match in _FENCE.finditer(text):
-        marks, info = match[1], match[2]
+        fence, info = match[1], match[2]
         if opened is None:
-            if "`" in info and marks[0] == "`":  # inline code, no fence
+            if "`" in info and fence[0] == "`":  # inline code, no fence
                 continue
-            kept.append(text[position : match.start()])
+            outside_parts.append(text[position : match.start()])
             opened = match
-        elif marks[0] == opened[1][0] and len(marks) >= len(opened[1]) and not info.strip():
+        elif fence[0] == opened[1][0] and len(fence) >= len(opened[1]) and not info.strip():
             position, opened = match.end(), None
     if opened is None:
-        kept.append(text[position:])
-    return CodeFences("".join(kept), opened[0].strip() if opened else None)
+        outside_parts.append(text[position:])
+    return CodeFences("".join(outside_parts), opened[0].strip() if opened else None)
 
 
 @dataclass(frozen=True)
 class ResponseText:
-    """Hold a response and the conversation before it, and what several detectors read of them."""
+    """A response and the conversation before it, and the parts that several detectors read."""
 
     prompt: str
     """The last user message."""
     context: str
-    """All messages before the response, the prompt among them."""
+    """All messages before the response, including the prompt."""
     response: str
 
     @classmethod
