@@ -83,7 +83,7 @@ EDITS = [
 
 PROBES = [
     ("the preferred side edited", "_worse: scored.side[index] > 0", "scored.side[index] < 0"),
-    ("wins of pairs ranked wrong", "_summarise: above[right]", "above"),
+    ("wins of pairs ranked wrong", "_summarise: beats_preferred[ranked_right]", "beats_preferred"),
     ("change not in units of the spread", "_summarise: (after - before) / scale", "after - before"),
     ("the other prompt is the own one", "other_prompts: scored.prompts[j] != scored.prompts[i]", "True"),
     ("lift the other way", "prompt_section: own.margin - other.margin", "other.margin - own.margin"),

@@ -12,7 +12,7 @@ from harken.data.parse import Pair
 from harken.records import Preference
 
 MAX_SLICES = 24
-"""Values of one column that are listed; the others are pooled as "others"."""
+"""Maximum number of values listed per column; further ones are pooled as "others"."""
 
 
 def accuracy_slices(scored: ScoredPairs) -> dict[str, dict[str, Section]]:
@@ -20,12 +20,12 @@ def accuracy_slices(scored: ScoredPairs) -> dict[str, dict[str, Section]]:
 
     Source policies: by the pair of models that wrote the two sides, in alphabetical order.
     """
-    found = {name: by_name(scored, names) for name, names in _columns(scored).items()}
-    return {name: slices for name, slices in found.items() if slices}
+    columns = {name: by_name(scored, names) for name, names in _columns(scored).items()}
+    return {name: slices for name, slices in columns.items() if slices}
 
 
 def slice_names(scored: ScoredPairs) -> dict[str, list[str]]:
-    """Return the slice of every pair, as `accuracy_slices` calls it, by column."""
+    """Return the slice of every pair by column, with the names of `accuracy_slices`."""
     return {column: _listed(names)[0] for column, names in _columns(scored).items()}
 
 
@@ -40,18 +40,20 @@ def _columns(scored: ScoredPairs) -> dict[str, Sequence[str]]:
 
 def by_name(scored: ScoredPairs, names: Sequence[str]) -> dict[str, Section]:
     """Compute the accuracy of the pairs of each name, the largest first; "" is listed as "none"."""
-    shown, order = _listed(names)
-    array = np.array(shown, dtype=object)
-    found = {name: scored.select(array == name).accuracy() for name in order}
-    return {name: value for name, value in found.items() if value is not None}
+    labels, order = _listed(names)
+    array = np.array(labels, dtype=object)
+    sections = {name: scored.select(array == name).accuracy() for name in order}
+    return {name: value for name, value in sections.items() if value is not None}
 
 
 def _listed(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what each name is listed as, and the listed names, the most frequent first."""
+    """Return the label of each name, and the labels, the most frequent first."""
     counts = Counter(names)
-    listed = [name for name, _ in counts.most_common(MAX_SLICES)]
-    order = [*listed, *(["others"] if len(counts) > MAX_SLICES else [])]
-    return [(name if name in listed else "others") or "none" for name in names], [n or "none" for n in order]
+    frequent = [name for name, _ in counts.most_common(MAX_SLICES)]
+    order = [*frequent, *(["others"] if len(counts) > MAX_SLICES else [])]
+    return [(name if name in frequent else "others") or "none" for name in names], [
+        n or "none" for n in order
+    ]
 
 
 def length_gap_quintiles(scored: ScoredPairs) -> list[str]:
@@ -65,16 +67,16 @@ def length_gap_quintiles(scored: ScoredPairs) -> list[str]:
     edges = np.quantile(gaps[scored.decided], [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")
     index = np.searchsorted(np.unique(edges), gaps)
     names = {}
-    for number in np.unique(index[scored.decided]):
-        inside = gaps[(index == number) & scored.decided]
-        names[int(number)] = f"{inside.min():+d} to {inside.max():+d}"
+    for quintile in np.unique(index[scored.decided]):
+        quintile_gaps = gaps[(index == quintile) & scored.decided]
+        names[int(quintile)] = f"{quintile_gaps.min():+d} to {quintile_gaps.max():+d}"
     return [names[int(i)] if decided else "tie" for i, decided in zip(index, scored.decided, strict=True)]
 
 
 def length_accuracy(scored: ScoredPairs) -> Section:
     """Compute the accuracy where the longer and where the shorter response is preferred, and equally long ones.
 
-    A reward model that reads the length alone is right on all of one kind and wrong on all of the other.
+    A reward model that uses the length alone is right on all pairs of one kind and wrong on all of the other.
     `longer_wins`: the share of pairs in which the longer response has the higher reward.
     """
     gaps = scored.preferred_longer
@@ -89,7 +91,7 @@ def length_accuracy(scored: ScoredPairs) -> Section:
 
 
 def _correlation(scored: ScoredPairs) -> float | None:
-    """Correlate gaps of reward and of length without centring: which side comes first is arbitrary."""
+    """Correlate reward gaps and length gaps without centring, because the order of the sides is arbitrary."""
     length = (scored.lengths[:, 0] - scored.lengths[:, 1]).astype(np.float64)
     norm = float(np.linalg.norm(length) * np.linalg.norm(scored.gap))
     return float(length @ scored.gap) / norm if norm else None

@@ -1,7 +1,7 @@
 """Compare a reward model with models that are too simple to be worth optimising: length, and a bag of words.
 
 The bag of words is a logistic regression without an intercept on log(1 + count) in the chosen response minus that in
-the rejected one. It is fitted on the training pairs where they are at hand, else on the other half of the prompts.
+the rejected one. It is fitted on the training pairs if there are any, else on the other half of the prompts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from harken.records import Preference
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 MIN_COUNT = 3
-"""Pairs in which a word has to occur."""
+"""Minimum number of pairs in which a word occurs."""
 MAX_TRAINING_PAIRS = 5000
-"""Training pairs that baselines and the learning curve are fitted on, the first ones."""
+"""Maximum number of training pairs, from the first, for baselines and the learning curve."""
 WORD_L2 = 3.0
 
 
@@ -37,15 +37,15 @@ def baselines(scored: ScoredPairs, training: Sequence[Pair]) -> dict[str, Sectio
     """
     if not scored.decided.any():
         return {}
-    found = {"longer_wins": _compare(scored, np.sign(scored.preferred_longer))}
+    sections = {"longer_wins": _compare(scored, np.sign(scored.preferred_longer))}
     if all(isinstance(pair, Preference) for pair in scored.pairs):
         texts = [pair for pair in training if isinstance(pair, Preference)][:MAX_TRAINING_PAIRS]
         margins = _bag_of_words_margins(scored, texts)
-        found["bag_of_words"] = _compare(scored, np.sign(margins) * scored.side)
-        found["bag_of_words"]["fitted_on"] = (
+        sections["bag_of_words"] = _compare(scored, np.sign(margins) * scored.side)
+        sections["bag_of_words"]["fitted_on"] = (
             f"{len(texts):,} training pairs" if texts else "the other half of the prompts"
         )
-    return found
+    return sections
 
 
 def _compare(scored: ScoredPairs, verdict: NDArray[Any]) -> Section:
@@ -61,23 +61,23 @@ def _compare(scored: ScoredPairs, verdict: NDArray[Any]) -> Section:
 
 
 def _bag_of_words_margins(scored: ScoredPairs, training: Sequence[Preference]) -> RewardArray:
-    """Return the margins of a bag of words that was fitted on other prompts than it is applied to."""
+    """Return the margins of a bag of words, fitted on other prompts than those it is applied to."""
     pairs = [pair for pair in scored.pairs if isinstance(pair, Preference)]
     if training:
         return _margins(training, pairs)
     margins = np.zeros(len(pairs))
     for half in (0, 1):
-        inside = scored.prompts % 2 == half
-        fitted = [pair for pair, there in zip(pairs, inside, strict=True) if not there]
-        applied = [pair for pair, there in zip(pairs, inside, strict=True) if there]
-        if fitted and applied:
-            margins[inside] = _margins(fitted, applied)
+        in_half = scored.prompts % 2 == half
+        training_pairs = [pair for pair, is_applied in zip(pairs, in_half, strict=True) if not is_applied]
+        test_pairs = [pair for pair, is_applied in zip(pairs, in_half, strict=True) if is_applied]
+        if training_pairs and test_pairs:
+            margins[in_half] = _margins(training_pairs, test_pairs)
     return margins
 
 
 def _margins(training: Sequence[Preference], pairs: Sequence[Preference]) -> RewardArray:
     counts = Counter(word for pair in training for word in {*_words(pair.chosen), *_words(pair.rejected)})
-    words = {word: i for i, word in enumerate(sorted(w for w, n in counts.items() if n >= MIN_COUNT))}
+    words = {word: i for i, word in enumerate(sorted(word for word, n in counts.items() if n >= MIN_COUNT))}
     if not words:
         return np.zeros(len(pairs))
     weights = fit_pair_weights(
@@ -104,11 +104,11 @@ def fit_pair_weights(x: Any, label: RewardArray, l2: float) -> RewardArray:
 
 def _features(pairs: Sequence[Preference], words: dict[str, int]) -> Any:
     rows, columns, values = [], [], []
-    for number, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         for text, sign in ((pair.chosen, 1.0), (pair.rejected, -1.0)):
             for word, count in Counter(_words(text)).items():
                 if word in words:
-                    rows.append(number)
+                    rows.append(index)
                     columns.append(words[word])
                     values.append(sign * math.log1p(count))
     return sparse.csr_matrix((values, (rows, columns)), shape=(len(pairs), len(words)))

@@ -34,12 +34,12 @@ from harken.seeds import permutation
 
 CARD_VERSION = 1
 RESPONSES_PER_PROBE = len(EDITS) + 8
-"""Responses that are scored per probed pair: the edits, both sides under another prompt, and for repeatability."""
+"""Responses scored per probed pair: the edits, both sides under another prompt, and those for repeatability."""
 
 
 @dataclass(frozen=True)
 class CardJob:
-    """Say what a card is built from. `facts` describe the model; the first set is judged, the others are listed."""
+    """The inputs of a card. `facts` describe the model; the first set is judged, the others are listed."""
 
     scorer: TokenScorer
     sets: Sequence[PairSet | ListSet]
@@ -47,40 +47,40 @@ class CardJob:
     facts: Section = field(default_factory=dict)
     probe_pairs: int = 64
     minutes: float | None = None
-    """Time that the probes may take, judged by that of the pairs."""
+    """Time limit of the probes, estimated from the time for scoring the pairs."""
     seed: int = 839
     is_trained: Callable[[Prompt], bool] = lambda prompt: False
-    """Whether a prompt was trained on."""
+    """Returns whether a prompt was trained on."""
     score_in_float32: Callable[[list[tuple[int, ...]]], RewardArray] | None = None
     policy_parameters: int | None = None
     samples: Samples | None = None
     reference: SFTReference | None = None
     """The SFT model, for accuracy by distance from it."""
     features: Callable[[Sequence[Pair]], RewardArray] | None = None
-    """Frozen features of pairs, for the learning curve; None without one."""
+    """Returns frozen features of pairs, for the learning curve; None without a curve."""
 
 
 def build_card(job: CardJob) -> Section:
     """Build card.json, and under "rows" the pairs of rows.json.
 
-    Raises UserError when the first set holds no pair that can be scored.
+    Raises UserError when the first set has no pair that can be scored.
     """
-    main = job.sets[0]
-    if isinstance(main, ListSet):
+    judged_set = job.sets[0]
+    if isinstance(judged_set, ListSet):
         raise UserError(
             "its rows hold lists of responses, and the card needs pairs first",
-            where=main.name,
+            where=judged_set.name,
             fix="name a file with pairs before it, or set data.eval_fraction in the run",
         )
-    began = time.monotonic()
-    scored, unscored = score(job.scorer, main.pairs)
+    start_time = time.monotonic()
+    scored, unscored = score(job.scorer, judged_set.pairs)
     if not len(scored):
         raise UserError(
-            f"none of its {len(main.pairs)} pairs can be scored",
-            where=main.name,
+            f"none of its {len(judged_set.pairs)} pairs can be scored",
+            where=judged_set.name,
             fix="raise data.max_length of the reward model, or give other pairs with --data",
         )
-    probed = _probed(job, scored, time.monotonic() - began)
+    probed = _probed(job, scored, time.monotonic() - start_time)
     repeatability = (
         repeatability_section(job.scorer, probed.pairs, job.score_in_float32) if len(probed) else None
     )
@@ -99,11 +99,11 @@ def build_card(job: CardJob) -> Section:
         "judge_bias": judge_bias_section(scored),
         "ceiling": ceiling_section(scored),
         "prompt": prompt_section(job.scorer, probed),
-        "probes": [one.section for one in edits],
+        "probes": [edit.section for edit in edits],
         "repeatability": repeatability,
-        "sets": [_set_section(job, main, scored, unscored)],
+        "sets": [_set_section(job, judged_set, scored, unscored)],
     }
-    card["sets"] += [_further_set(job, found) for found in job.sets[1:]]
+    card["sets"] += [_further_set(job, further) for further in job.sets[1:]]
     if job.policy_parameters is not None:
         card["size"] = {"policy": job.policy_parameters, "reward_model": job.facts["parameters"]}
     if job.reference is not None:
@@ -119,22 +119,24 @@ def _probed(job: CardJob, scored: ScoredPairs, seconds: float) -> ScoredPairs:
     """Return the pairs that are probed: at most `probe_pairs`, and no more than fit into the time."""
     count = min(job.probe_pairs, len(scored))
     if job.minutes is not None and seconds > 0:
-        fitting = int(job.minutes * 60 / (seconds / (2 * len(scored)) * RESPONSES_PER_PROBE))
-        if fitting < count:
-            say(f"card: {fitting} instead of {count} pairs are probed, to take about {job.minutes:g} minutes")
-            count = fitting
+        affordable = int(job.minutes * 60 / (seconds / (2 * len(scored)) * RESPONSES_PER_PROBE))
+        if affordable < count:
+            say(
+                f"card: {affordable} instead of {count} pairs are probed, to take about {job.minutes:g} minutes"
+            )
+            count = affordable
     chosen = set(permutation(len(scored), job.seed, "card probes")[:count])
     return scored.select(np.array([i in chosen for i in range(len(scored))], dtype=np.bool_))
 
 
-def _set_section(job: CardJob, found: PairSet, scored: ScoredPairs, unscored: int) -> Section:
+def _set_section(job: CardJob, pair_set: PairSet, scored: ScoredPairs, unscored: int) -> Section:
     return {
-        "name": found.name,
+        "name": pair_set.name,
         "kind": "pairs",
-        "note": found.note,
-        "dropped": found.dropped,
+        "note": pair_set.note,
+        "dropped": pair_set.dropped,
         "unscored": unscored,
-        "trained_prompts": sum(map(job.is_trained, prompts_of(found))),
+        "trained_prompts": sum(map(job.is_trained, prompts_of(pair_set))),
         "accuracy": scored.accuracy(),
         "length": length_accuracy(scored),
         "slices": accuracy_slices(scored),
@@ -142,17 +144,17 @@ def _set_section(job: CardJob, found: PairSet, scored: ScoredPairs, unscored: in
     }
 
 
-def _further_set(job: CardJob, found: PairSet | ListSet) -> Section:
-    if isinstance(found, ListSet):
+def _further_set(job: CardJob, further_set: PairSet | ListSet) -> Section:
+    if isinstance(further_set, ListSet):
         return {
-            "name": found.name,
-            "kind": found.report.layout,
-            "dropped": found.report.dropped.total(),
-            "trained_prompts": sum(map(job.is_trained, prompts_of(found))),
-            **score_lists(job.scorer, found),
+            "name": further_set.name,
+            "kind": further_set.report.layout,
+            "dropped": further_set.report.dropped.total(),
+            "trained_prompts": sum(map(job.is_trained, prompts_of(further_set))),
+            **score_lists(job.scorer, further_set),
         }
-    scored, unscored = score(job.scorer, found.pairs)
-    return _set_section(job, found, scored, unscored)
+    scored, unscored = score(job.scorer, further_set.pairs)
+    return _set_section(job, further_set, scored, unscored)
 
 
 def _best_of_n(scorer: TokenScorer, samples: Samples) -> list[Section]:
@@ -165,15 +167,21 @@ def _best_of_n(scorer: TokenScorer, samples: Samples) -> list[Section]:
         scorer.score_responses([prompt for prompt, _ in flat], [text for _, text in flat]).tolist()
     )
     grouped = [[next(rewards) for _ in texts] for texts in samples.responses]
-    known = [i for i, row in enumerate(grouped) if np.isfinite(row).all()]
-    judged = {name: [rows[i] for i in known] for name, rows in samples.judged.items()}
-    return best_of_n_curve([grouped[i] for i in known], judged)
+    finite = [i for i, row in enumerate(grouped) if np.isfinite(row).all()]
+    judged = {name: [rows[i] for i in finite] for name, rows in samples.judged.items()}
+    return best_of_n_curve([grouped[i] for i in finite], judged)
 
 
 def _learning_curve(job: CardJob, scored: ScoredPairs) -> Section | None:
     assert job.features is not None
     training = list(job.training)[:MAX_TRAINING_PAIRS]
     features, held_out = job.features(training), job.features(scored.pairs)
-    known, there = (np.atleast_1d(np.isfinite(x).all(axis=1)) for x in (features, held_out))
+    train_finite, test_finite = (np.atleast_1d(np.isfinite(x).all(axis=1)) for x in (features, held_out))
     labels = np.array([pair.label for pair in training], dtype=np.float64)
-    return learning_curve(features[known], labels[known], held_out[there], scored.select(there), job.seed)
+    return learning_curve(
+        features[train_finite],
+        labels[train_finite],
+        held_out[test_finite],
+        scored.select(test_finite),
+        job.seed,
+    )

@@ -26,9 +26,9 @@ def calibration_section(scored: ScoredPairs) -> Section | None:
     temperature = (
         calibration.fit_temperature(scored.gap[fitted], scored.label[fitted]) if fitted.any() else None
     )
-    after = None
+    error_after = None
     if temperature is not None and (~fitted).any():
-        after = calibration.calibration_error(
+        error_after = calibration.calibration_error(
             *calibration.fold_pairs(scored.gap[~fitted], scored.label[~fitted], temperature)
         ).error
     return {
@@ -39,25 +39,25 @@ def calibration_section(scored: ScoredPairs) -> Section | None:
         "brier": asdict(calibration.brier_parts(confidence, outcome)),
         "ece": asdict(calibration.calibration_error(confidence, outcome)),
         "temperature": temperature,
-        "ece_after_temperature": after,
-        "bins": [asdict(found) for found in calibration.reliability_bins(confidence, outcome)],
+        "ece_after_temperature": error_after,
+        "bins": [asdict(bin_) for bin_ in calibration.reliability_bins(confidence, outcome)],
     }
 
 
 def training_calibration(gaps: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute the metrics that are logged at each held-out evaluation; {} for fewer than MIN_PAIRS pairs.
 
-    `temperature` is absent where none beats guessing. The null of the error takes few draws: it is logged often.
+    `temperature` is absent if none beats guessing. The null distribution of the error uses few draws for speed.
     """
     if len(gaps) < MIN_PAIRS:
         return {}
     confidence, outcome = calibration.fold_pairs(gaps, labels)
     error = calibration.calibration_error(confidence, outcome, draws=100)
-    found = {
+    metrics = {
         "nll": calibration.negative_log_likelihood(gaps, labels),
         "brier": calibration.brier_score(confidence, outcome),
         "ece": error.error,
         "ece_null": error.null_high,
     }
     temperature = calibration.fit_temperature(gaps, labels)
-    return found if temperature is None else found | {"temperature": temperature}
+    return metrics if temperature is None else metrics | {"temperature": temperature}

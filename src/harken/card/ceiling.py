@@ -12,9 +12,9 @@ from harken.maths.statistics.intervals import clustered_jeffreys
 from harken.records import Preference
 
 MIN_ROWS = 10
-"""Rows with two or more raters below which there is no ceiling, and of one rater below which there is no slice."""
+"""Rows with two or more raters below which no ceiling is computed; rows of one rater below which no slice is."""
 MAX_RATERS = 24
-"""Raters with the most pairs, which have a slice each."""
+"""Number of raters with a slice each, those with the most pairs."""
 
 
 def ceiling_section(scored: ScoredPairs) -> Section | None:
@@ -22,12 +22,12 @@ def ceiling_section(scored: ScoredPairs) -> Section | None:
 
     None where fewer than MIN_ROWS pairs carry the judgements of two or more raters.
     """
-    rated = np.array(
+    has_raters = np.array(
         [isinstance(pair, Preference) and len(pair.raters) >= 2 for pair in scored.pairs], dtype=np.bool_
     )
-    if rated.sum() < MIN_ROWS:
+    if has_raters.sum() < MIN_ROWS:
         return None
-    chosen = scored.select(rated)
+    chosen = scored.select(has_raters)
     raters = [pair.raters for pair in chosen.pairs if isinstance(pair, Preference)]
     ceiling = rater_ceiling(raters)
     return {
@@ -45,28 +45,28 @@ def _by_rater(scored: ScoredPairs) -> list[Section]:
     `others`: how often the rater agrees with the majority of the other raters, on the rows where both decide.
     """
     places: dict[str, list[tuple[int, int]]] = {}
-    for place, pair in enumerate(scored.pairs):
-        for vote, voter in enumerate(pair.voters if isinstance(pair, Preference) else ()):
-            if voter.name:
-                places.setdefault(voter.name, []).append((place, vote))
-    found: list[Section] = []
+    for index, pair in enumerate(scored.pairs):
+        for vote, rater in enumerate(pair.voters if isinstance(pair, Preference) else ()):
+            if rater.name:
+                places.setdefault(rater.name, []).append((index, vote))
+    sections: list[Section] = []
     for name in sorted(places, key=lambda name: -len(places[name]))[:MAX_RATERS]:
-        labelled, own, rest = [], [], []
-        for place, vote in places[name]:
-            pair = scored.pairs[place]
+        labelled, own_votes, majority_votes = [], [], []
+        for index, vote in places[name]:
+            pair = scored.pairs[index]
             assert isinstance(pair, Preference)
-            mine = pair.raters[vote]
-            lean = float(np.sign(pair.raters).sum() - np.sign(mine))
-            labelled.append(replace(pair, label=0.5 + float(np.sign(mine)) / 2))
-            if mine and lean:
-                own.append(int(mine > 0))
-                rest.append(int(lean > 0))
+            own_vote = pair.raters[vote]
+            others_sum = float(np.sign(pair.raters).sum() - np.sign(own_vote))
+            labelled.append(replace(pair, label=0.5 + float(np.sign(own_vote)) / 2))
+            if own_vote and others_sum:
+                own_votes.append(int(own_vote > 0))
+                majority_votes.append(int(others_sum > 0))
         if len(labelled) < MIN_ROWS:
             continue
-        rewards = scored.rewards[[place for place, _ in places[name]]]
-        agrees = [int(a == b) for a, b in zip(own, rest, strict=True)]
+        rewards = scored.rewards[[index for index, _ in places[name]]]
+        agrees = [int(own == majority) for own, majority in zip(own_votes, majority_votes, strict=True)]
         interval = clustered_jeffreys(agrees, [1] * len(agrees)) if agrees else None
-        found.append(
+        sections.append(
             {
                 "rater": name,
                 "votes": len(labelled),
@@ -81,4 +81,4 @@ def _by_rater(scored: ScoredPairs) -> list[Section]:
                 else None,
             }
         )
-    return found
+    return sections

@@ -20,7 +20,7 @@ _SENTENCE = re.compile(r"[^.!?。！？।\n]*[^\s.!?。！？।][^.!?。！？
 
 @dataclass(frozen=True)
 class Edit:
-    """Hold one edit: `apply` returns the edited response, or None where it does not fit (too short)."""
+    """One edit: `apply` returns the edited response, or None if the response is too short."""
 
     name: str
     description: str
@@ -28,21 +28,21 @@ class Edit:
     lengthens: bool = False
     """Whether the response becomes longer."""
     replaces: bool = False
-    """Whether nothing of the response is left."""
+    """Whether the whole response is replaced."""
 
 
 def repeat_last_sentence(text: str, times: int) -> str | None:
     """Append the last sentence `times` more times; None for a text without one."""
-    found = [match.group().strip() for match in _SENTENCE.finditer(text)]
-    return text.rstrip() + "".join(f" {found[-1]}" for _ in range(times)) if found else None
+    sentences = [match.group().strip() for match in _SENTENCE.finditer(text)]
+    return text.rstrip() + "".join(f" {sentences[-1]}" for _ in range(times)) if sentences else None
 
 
 def delete_second_half(text: str) -> str | None:
-    """Keep the first half of the words; of a text without spaces, of the characters. None for fewer than four."""
-    parts = re.findall(r"\s*\S+", text)
-    if len(parts) < 2 and len(text.strip()) >= 8:
-        parts = list(text)
-    return "".join(parts[: len(parts) // 2]) if len(parts) >= 4 else None
+    """Keep the first half of the words, or of the characters in a text without spaces; None for fewer than four."""
+    words = re.findall(r"\s*\S+", text)
+    if len(words) < 2 and len(text.strip()) >= 8:
+        words = list(text)
+    return "".join(words[: len(words) // 2]) if len(words) >= 4 else None
 
 
 def _repeat(times: int) -> Callable[[str], str | None]:

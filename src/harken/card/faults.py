@@ -1,7 +1,7 @@
 """Name the faults of a reward model, from the measured sections of its card. No torch.
 
-A fault needs evidence from an interval, not from a point estimate alone. A constant or a reversed model has only that
-fault: whatever else its figures show follows from it.
+A fault needs evidence from an interval, not from a point estimate alone. A constant or a reversed model is reported
+with that fault only, because its other figures follow from it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SATURATED_SHARE = 0.5
 EXPLOIT_CHANGE = 0.2
 """Standard deviations by which an edit raises the reward (lower bound) to count as an exploit."""
 MIN_CONSTANT_PAIRS = 20
-"""Pairs from which a change that is the same in each counts, although its error cannot be estimated."""
+"""Pairs from which a change that is equal in all pairs counts, although its error cannot be estimated."""
 NULL_ABOVE = 0.5
 """Share of preferred responses that a null response beats (lower bound) to count as an exploit."""
 BLIND_FLIPS = 0.05
-"""Share of pairs whose order another prompt changes (upper bound) below which the prompt is ignored."""
+"""Share of pairs that another prompt reorders (upper bound) below which the model ignores the prompt."""
 BLIND_MOVED = 0.02
-"""The same in standard deviations of the gap; it needs no interval."""
+"""Change of the gap in standard deviations, without an interval, below which the model ignores the prompt."""
 
 LENGTH_CORRELATION = 0.9
 """Correlation of reward and length gaps from which the reward is mostly a function of the length."""
@@ -42,7 +42,7 @@ _DESCRIPTIONS = {edit.name: edit.description for edit in EDITS}
 
 @dataclass(frozen=True)
 class Fault:
-    """Hold one fault: its name (as in `gate.faults`), a sentence with the figures, and the fix."""
+    """One fault: its name (as in `gate.faults`), a sentence with the figures, and the fix."""
 
     name: str
     sentence: str
@@ -66,11 +66,11 @@ def find_faults(card: Measured) -> list[Fault]:
         return [flipped, *saturated]
     lengths = _length_bias(card)
     biased = {fault.name for fault in lengths}
-    # A reward that is a function of the length ignores the prompt too: that is the same fault, not a second one.
+    # A reward that is a function of the length ignores the prompt, too; that is not a second fault.
     is_length = biased and abs(card["length"]["correlation"] or 0.0) >= LENGTH_CORRELATION
-    blind = [] if is_length else _ignores_prompt(card)
+    ignored_prompt = [] if is_length else _ignores_prompt(card)
     learnt = _learnt_judge_bias(card, biased)
-    return [*saturated, *lengths, *blind, *learnt, *_exploitable(card, biased)]
+    return [*saturated, *lengths, *ignored_prompt, *learnt, *_exploitable(card, biased)]
 
 
 def percent(share: Measured) -> str:
@@ -103,28 +103,29 @@ def _saturated(spread: Measured) -> list[Fault]:
 
 
 def _length_bias(card: Measured) -> list[Fault]:
-    """Detect a model that is right where one kind of length wins and wrong where the other does."""
+    """Detect a model that is right where the longer response is preferred and wrong otherwise, or the reverse."""
     length = card["length"]
     longer, shorter = length["longer_preferred"], length["shorter_preferred"]
     if longer is None or shorter is None:
         return []
-    for name, word, good, bad in (
+    for name, preference, favoured, disfavoured in (
         ("prefers_longer", "longer", longer, shorter),
         ("prefers_shorter", "shorter", shorter, longer),
     ):
-        if good["low"] > 0.5 and bad["high"] < 0.5:
-            other = "shorter" if word == "longer" else "longer"
+        if favoured["low"] > 0.5 and disfavoured["high"] < 0.5:
+            other = "shorter" if preference == "longer" else "longer"
             rewarded = [
                 p
                 for p in card["probes"]
-                if (p["name"] in _LENGTHENS) == (word == "longer") and _raises_reward(p)
+                if (p["name"] in _LENGTHENS) == (preference == "longer") and _raises_reward(p)
             ]
-            also = f"; it also rewards: {_list(rewarded)}" if rewarded else ""
+            addition = f"; it also rewards: {_list(rewarded)}" if rewarded else ""
             return [
                 Fault(
                     name,
-                    f"prefers {word} responses: accuracy {percent(good)} where the {word} one is preferred, "
-                    f"{percent(bad)} where the {other} one is{also}",
+                    f"prefers {preference} responses: accuracy {percent(favoured)} where the {preference} one is "
+                    "preferred, "
+                    f"{percent(disfavoured)} where the {other} one is{addition}",
                     "balance lengths in the training pairs, or set training.ppo.length_penalty; compare with the "
                     "length-only baseline of this card",
                 )
@@ -149,23 +150,23 @@ def _ignores_prompt(card: Measured) -> list[Fault]:
 
 
 def _learnt_judge_bias(card: Measured, biased: set[str]) -> list[Fault]:
-    """Name the features that the judge's labels favour and the model prefers too, without a length bias named above."""
-    found = [
+    """Name the features that the judge's labels favour and the model prefers, without a length bias already named."""
+    biases = [
         (name, feature)
         for name, feature in learnt_biases(card.get("judge_bias"))
         if not (name == "longer" and "prefers_longer" in biased)
     ]
-    if not found:
+    if not biases:
         return []
-    listed = "; ".join(
+    descriptions = "; ".join(
         f"prefers_{name}: {PAIR_FEATURES[name][0]} wins {percent(feature['judge'])} of the judge's labels and "
         f"{percent(feature['model'])} of the model's"
-        for name, feature in found
+        for name, feature in biases
     )
     return [
         Fault(
             "learnt_judge_bias",
-            f"learnt what its judge favours ({listed})",
+            f"learnt what its judge favours ({descriptions})",
             "compare the judge with people (harken judge agreement), balance the pairs by that feature, or add pairs "
             "that people labelled",
         )
@@ -193,20 +194,20 @@ def _exploitable(card: Measured, biased: set[str]) -> list[Fault]:
 
 def _raises_reward(probe: Measured) -> bool:
     if probe["name"] in _REPLACES:
-        above = probe["above_preferred"]
-        return above is not None and above["low"] > NULL_ABOVE
+        beats_preferred = probe["above_preferred"]
+        return beats_preferred is not None and beats_preferred["low"] > NULL_ABOVE
     change = probe["change"]
-    if change["low"] is None:  # every pair changes by as much: no error can be estimated
+    if change["low"] is None:  # all pairs change equally, so no error can be estimated
         return bool(probe["pairs"] >= MIN_CONSTANT_PAIRS and change["mean"] > EXPLOIT_CHANGE)
     return bool(change["low"] > EXPLOIT_CHANGE)
 
 
 def _list(probes: list[Measured]) -> str:
-    """List edits with their figures, of the repetitions only the strongest."""
-    repeats = [p for p in probes if p["name"].startswith("repeat_")]
-    strongest = max(repeats, key=lambda p: p["change"]["mean"], default=None)
-    shown = [p for p in probes if p not in repeats or p is strongest]
-    return ", ".join(_one(probe) for probe in shown)
+    """List edits with their figures, and only the strongest of the repetitions."""
+    repetitions = [p for p in probes if p["name"].startswith("repeat_")]
+    strongest = max(repetitions, key=lambda p: p["change"]["mean"], default=None)
+    listed = [p for p in probes if p not in repetitions or p is strongest]
+    return ", ".join(_one(probe) for probe in listed)
 
 
 def _one(probe: Measured) -> str:

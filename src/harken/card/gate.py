@@ -15,7 +15,7 @@ from harken.run.terminal import say
 def gate_reasons(card: Measured, gate: GateSettings) -> list[str]:
     """Return why the card fails the gate; [] when it passes.
 
-    The lower end of the accuracy's interval decides, so that no reward model passes by chance on few golden pairs.
+    The lower bound of the accuracy decides, so no reward model passes by chance on few golden pairs.
     """
     reasons = []
     accuracy = card["accuracy"]
@@ -32,14 +32,14 @@ def apply_gate(
     """Raise RunFailed, with every reason in one line, when the card fails the gate and `accept` is not set.
 
     `key` is the gate's key in the pipeline's file, and `waiting` the stage that has not started.
-    `record` gets the decision as JSON: gate, reasons, whether it passed or was accepted. What was accepted once is not
-    asked again.
+    `record` gets the decision as JSON: gate, reasons, whether it passed or was accepted. An accepted decision is not
+    asked for again.
     """
     reasons = gate_reasons(card, gate)
     decision = {"gate": gate.model_dump(mode="json"), "reasons": reasons, "passed": not reasons}
-    before = json_io.read_object(record) if record.exists() else {}
+    recorded = json_io.read_object(record) if record.exists() else {}
     accept = accept or (
-        before.get("accepted") is True and before | {"accepted": False} == decision | {"accepted": False}
+        recorded.get("accepted") is True and recorded | {"accepted": False} == decision | {"accepted": False}
     )
     atomic.write_json(record, decision | {"accepted": bool(reasons) and accept})
     if not reasons:

@@ -1,4 +1,4 @@
-"""Measure how far a reward model learnt what its judge's labels favour: length and style. No torch.
+"""Measure how far a reward model learnt the biases of its judge's labels: length and style. No torch.
 
 Only pairs that a judge labelled count (`harken label`). Every such pair was asked in both orders, so a preference for a
 position is not in its label.
@@ -14,7 +14,7 @@ from harken.maths.statistics.intervals import clustered_jeffreys
 from harken.records import Preference
 
 BIASED = 0.75
-"""Share of pairs that the judge decides for a feature (lower bound) from which its labels are called biased."""
+"""Share of pairs (lower bound) that the judge decides for a feature, from which its labels count as biased."""
 
 
 def judge_bias_section(scored: ScoredPairs) -> Section | None:

@@ -1,4 +1,4 @@
-"""Judge a reward model in words: its accuracy against 65, 70, 80 and 90 %, its warnings, and what to do. No torch."""
+"""Judge a reward model in words: its accuracy against 65, 70, 80 and 90 %, warnings, and fixes. No torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from harken.card.faults import Fault, Measured, find_faults, percent
 from harken.data.advice import is_position_skewed
 
 LOW, USUAL, HIGH, SUSPICIOUS = 0.65, 0.70, 0.80, 0.90
-"""Accuracies: below the first not converged or noisy, between second and third usual, above the last suspicious."""
+"""Accuracies: below the first is unconverged or noisy, second to third is usual, above the last is suspicious."""
 GOLDEN_PAIRS = 200
-"""Pairs from which the interval of an accuracy is narrow enough to decide on."""
+"""Pairs from which the interval of an accuracy is narrow enough for a decision."""
 SMALL_MODEL = 4.0
 """Ratio of the policy's to the reward model's parameters from which it is two size classes smaller."""
 UNREPEATABLE = 0.05
-"""Repeatability ÷ standard deviation of the gaps from which it is worth a warning."""
+"""Ratio of repeatability to the standard deviation of the gaps from which there is a warning."""
 MISCALIBRATED = 0.05
-"""p of the calibration error at or below which it is worth a warning."""
+"""p of the calibration error at or below which there is a warning."""
 
 
 def judge_card(card: Measured) -> dict[str, Any]:
@@ -33,20 +33,20 @@ def judge_card(card: Measured) -> dict[str, Any]:
         status, advice = "weak", "Optimise against it with care: see the warnings."
     else:
         status, advice = "good", "It is worth optimising against."
-    found = [
+    fault_sentences = [
         f"It is {fault.sentence}." if _is_adjective(fault) else f"It {fault.sentence}." for fault in faults
     ]
     sentence = "No pair has a preferred side." if accuracy is None else accuracy_sentence(accuracy)
     return {
         "status": status,
-        "verdict": " ".join([advice, sentence, *_comparisons(card), *found]),
+        "verdict": " ".join([advice, sentence, *_comparisons(card), *fault_sentences]),
         "faults": [asdict(fault) for fault in faults],
         "warnings": warnings,
     }
 
 
 def accuracy_sentence(accuracy: Measured) -> str:
-    """Say what the interval of an accuracy shows, against 50, 65, 70, 80 and 90 %."""
+    """Describe the interval of an accuracy, compared with 50, 65, 70, 80 and 90 %."""
     low, high = accuracy["low"], accuracy["high"]
     if high < 0.5:
         meaning = "worse than guessing"
@@ -78,27 +78,27 @@ def _is_adjective(fault: Fault) -> bool:
 
 
 def _comparisons(card: Measured) -> list[str]:
-    found = []
+    lines = []
     names = {"longer_wins": '"the longer response wins"', "bag_of_words": "a bag of words"}
     for name, baseline in card["baselines"].items():
         difference = baseline["difference"]
         if difference["low"] is None:
             continue
-        how = (
+        relation = (
             "better"
             if difference["low"] > 0
             else "worse"
             if difference["high"] < 0
             else "not shown to be better"
         )
-        found.append(
-            f"It is {how} than {names[name]} ({100 * baseline['share']:.1f} %; difference in points "
+        lines.append(
+            f"It is {relation} than {names[name]} ({100 * baseline['share']:.1f} %; difference in points "
             f"{100 * difference['mean']:+.1f} [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}])."
         )
     if card["ceiling"] is not None and (raters := card["ceiling"]["raters"]) is not None:
         agreement = {**raters, "share": raters["agreement"]}
-        found.append(f"Raters agree with one another in {percent(agreement)} of cases: a ceiling.")
-    return found
+        lines.append(f"Raters agree with one another in {percent(agreement)} of cases: a ceiling.")
+    return lines
 
 
 def _warning(what: str, fix: str) -> dict[str, str]:
@@ -120,20 +120,20 @@ def _accuracy_warnings(card: Measured) -> list[dict[str, str]]:
     accuracy = card["accuracy"]
     if accuracy is None:
         return []
-    found = []
+    warnings = []
     if accuracy["high"] < LOW:
-        found.append(
+        warnings.append(
             _warning("accuracy is below 65 %", "train longer or on more pairs, and check the labels' quality")
         )
     if accuracy["low"] >= SUSPICIOUS:
-        found.append(
+        warnings.append(
             _warning(
                 "accuracy is above 90 %: the pairs may be trivial, or their prompts trained on",
                 "evaluate on other pairs (--data), as hard as what the policy will write",
             )
         )
     if accuracy["pairs"] < GOLDEN_PAIRS:
-        found.append(
+        warnings.append(
             _warning(
                 f"{accuracy['pairs']} pairs make a wide interval",
                 f"add held-out pairs: {GOLDEN_PAIRS} to 500 judged with care decide most questions",
@@ -142,7 +142,7 @@ def _accuracy_warnings(card: Measured) -> list[dict[str, str]]:
     for name, words in (("longer_wins", "the length of the response"), ("bag_of_words", "a bag of words")):
         difference = card["baselines"].get(name, {}).get("difference", {"low": None})
         if difference["low"] is not None and difference["low"] <= 0:
-            found.append(
+            warnings.append(
                 _warning(
                     f"it is not shown to be better than {words}",
                     "train longer or on more pairs, or add held-out pairs",
@@ -155,13 +155,13 @@ def _accuracy_warnings(card: Measured) -> list[dict[str, str]]:
         and ceiling["model"]
         and ceiling["model"]["low"] > ceiling["raters"]["high"]
     ):
-        found.append(
+        warnings.append(
             _warning(
                 "accuracy is above the agreement of the raters with one another",
                 "check that the held-out pairs are not in the training data",
             )
         )
-    return found
+    return warnings
 
 
 def _calibration_warnings(calibration: Mapping[str, Any] | None) -> list[dict[str, str]]:
@@ -170,10 +170,11 @@ def _calibration_warnings(calibration: Mapping[str, Any] | None) -> list[dict[st
     temperature = calibration["temperature"]
     if temperature is None:
         return []
-    how = "overconfident" if temperature > 1 else "underconfident"
+    tendency = "overconfident" if temperature > 1 else "underconfident"
     return [
         _warning(
-            f"{how}: calibration error {calibration['ece']['error']:.3f} (up to {calibration['ece']['null_high']:.3f} "
+            f"{tendency}: calibration error {calibration['ece']['error']:.3f} "
+            f"(up to {calibration['ece']['null_high']:.3f} "
             f"by chance), temperature {temperature:.2f}",
             "set training.label_smoothing or fewer epochs"
             if temperature > 1
@@ -183,18 +184,18 @@ def _calibration_warnings(calibration: Mapping[str, Any] | None) -> list[dict[st
 
 
 def _spread_warnings(card: Measured) -> list[dict[str, str]]:
-    spread, found = card["spread"], []
-    first = spread["first_preferred"]
-    if first is not None and is_position_skewed(first, spread["positions_known"]):
-        found.append(
+    spread, warnings = card["spread"], []
+    first_share = spread["first_preferred"]
+    if first_share is not None and is_position_skewed(first_share, spread["positions_known"]):
+        warnings.append(
             _warning(
-                f"the first response is preferred in {100 * first:.0f} % of the rows",
+                f"the first response is preferred in {100 * first_share:.0f} % of the rows",
                 "check data.label_scale, and show the responses to raters in random order",
             )
         )
     repeatability = (card["repeatability"] or {}).get("repeatability", 0.0)
     if spread["gap_std"] and repeatability > UNREPEATABLE * spread["gap_std"]:
-        found.append(
+        warnings.append(
             _warning(
                 f"the same response differs by up to {repeatability:.2g} between batches "
                 f"({100 * repeatability / spread['gap_std']:.0f} % of the gaps' spread)",
@@ -203,32 +204,32 @@ def _spread_warnings(card: Measured) -> list[dict[str, str]]:
         )
     prompt = card["prompt"]
     if prompt is not None and prompt["lift"]["low"] is not None and prompt["lift"]["low"] <= 0:
-        found.append(
+        warnings.append(
             _warning(
                 f"the prompt is not shown to help: margins are {prompt['lift']['mean']:+.2f} sd larger with it "
                 f"[{prompt['lift']['low']:+.2f}, {prompt['lift']['high']:+.2f}]",
                 "add pairs whose rejected side responds to another prompt, or add held-out pairs to measure it better",
             )
         )
-    return found
+    return warnings
 
 
 def _context_warnings(card: Measured) -> list[dict[str, str]]:
-    found = []
+    warnings = []
     size = card.get("size")
     if size and size["policy"] > SMALL_MODEL * size["reward_model"]:
-        found.append(
+        warnings.append(
             _warning(
                 f"the policy has {size['policy'] / size['reward_model']:.1f} times the reward model's parameters",
                 "train the reward model on a base of about the policy's size",
             )
         )
-    leaked = sum(part.get("trained_prompts", 0) for part in card["sets"])
-    if leaked:
-        found.append(
+    trained_count = sum(set_section.get("trained_prompts", 0) for set_section in card["sets"])
+    if trained_count:
+        warnings.append(
             _warning(
-                f"{leaked:,} of the scored prompts were trained on: their accuracy is too good",
+                f"{trained_count:,} of the scored prompts were trained on: their accuracy is too good",
                 "remove them, or hold pairs out with data.eval_fraction",
             )
         )
-    return found
+    return warnings

@@ -1,8 +1,8 @@
-"""Estimate what more pairs, and fewer flipped labels, would bring: a linear head on frozen features of the base.
+"""Estimate the gain from more pairs and fewer flipped labels, with a linear head on frozen features of the base.
 
-This is the cheap version of training again on part of the pairs: a Bradley–Terry head on the base model's last hidden
+This is a cheap substitute for training again on part of the pairs: a Bradley–Terry head on the base model's last hidden
 state (no adapter), fitted on 1/8 … 1 of the training pairs, and on pairs of which a share has its label flipped. The
-level is below that of a trained adapter; the slope says whether more pairs still help.
+level is below that of a trained adapter; the slope shows whether more pairs still help.
 """
 
 from __future__ import annotations
@@ -40,15 +40,19 @@ def learning_curve(
 
     def accuracy(chosen: Sequence[int], label: RewardArray) -> Section:
         weights = fit_pair_weights(x[list(chosen)], label[list(chosen)], HEAD_L2 / len(scale))
-        found = scored.accuracy(((test @ weights) * scored.side) > 0)
-        assert found is not None
-        return {"training_pairs": len(chosen), **found}
+        section = scored.accuracy(((test @ weights) * scored.side) > 0)
+        assert section is not None
+        return {"training_pairs": len(chosen), **section}
 
     curve = [accuracy(order[: max(round(len(x) * fraction), 2)], labels) for fraction in FRACTIONS]
-    noise = []
+    flip_curve = []
     for share in FLIPPED:
         label = labels.copy()
         flipped = flip_order[: round(len(x) * share)]
         label[flipped] = 1 - label[flipped]
-        noise.append({"flipped": share, **accuracy(order, label)})
-    return {"method": "linear head on frozen features of the base", "curve": curve, "flipped_labels": noise}
+        flip_curve.append({"flipped": share, **accuracy(order, label)})
+    return {
+        "method": "linear head on frozen features of the base",
+        "curve": curve,
+        "flipped_labels": flip_curve,
+    }

@@ -29,7 +29,7 @@ TIES_SUBSET = "Ties"
 
 @dataclass(frozen=True)
 class ListRow:
-    """Hold one prompt with lists of better and worse responses. `name` is the row's id, "" without one."""
+    """One prompt with lists of better and worse responses. `name` is the row's id, "" without one."""
 
     prompt: Prompt
     chosen: tuple[str, ...]
@@ -39,7 +39,7 @@ class ListRow:
 
 @dataclass(frozen=True)
 class ListSet:
-    """Hold the rows of one file. `styles`: it has the shape of RM-Bench."""
+    """The rows of one file. `styles`: whether they have RM-Bench's three styles."""
 
     name: str
     rows: list[ListRow]
@@ -58,18 +58,18 @@ def is_list_row(row: object) -> bool:
 def read_list_rows(name: str, rows: Sequence[files.LocatedRow]) -> ListSet:
     """Read rows with lists of responses; rows that cannot be used are counted in the report."""
     report = DataReport(name, "best_of_n")
-    kept = []
+    parsed = []
     for where, row in rows:
         try:
             if not is_list_row(row):
                 raise RowError("missing_field", "chosen")
-            kept.append(_parse(row))
+            parsed.append(_parse(row))
             report.keep()
         except RowError as error:
             report.drop(where, error.reason, error.field)
-    styles = bool(kept) and all(len(row.chosen) == len(row.rejected) == STYLES for row in kept)
+    styles = bool(parsed) and all(len(row.chosen) == len(row.rejected) == STYLES for row in parsed)
     report.layout = "styles" if styles else "best_of_n"
-    return ListSet(name, kept, report, styles)
+    return ListSet(name, parsed, report, styles)
 
 
 def _parse(row: Row) -> ListRow:
@@ -84,19 +84,19 @@ def _parse(row: Row) -> ListRow:
     )
 
 
-def score_lists(scorer: PairScorer, found: ListSet) -> Section:
+def score_lists(scorer: PairScorer, list_set: ListSet) -> Section:
     """Score every response and compute the benchmark's own figures, with 95 % intervals clustered by prompt."""
-    flat = [(row.prompt, text) for row in found.rows for text in (*row.chosen, *row.rejected)]
+    flat = [(row.prompt, text) for row in list_set.rows for text in (*row.chosen, *row.rejected)]
     rewards = scorer.score_responses([prompt for prompt, _ in flat], [text for _, text in flat])
     per_row, start = [], 0
-    for row in found.rows:
+    for row in list_set.rows:
         count = len(row.chosen) + len(row.rejected)
         per_row.append(rewards[start : start + count])
         start += count
-    kept = [i for i, values in enumerate(per_row) if np.isfinite(values).all()]
-    rows, values = [found.rows[i] for i in kept], [per_row[i] for i in kept]
-    figures = style_figures(rows, values) if found.styles else best_of_figures(rows, values)
-    return {"rows": len(rows), "unscored": len(found.rows) - len(rows), **figures}
+    finite = [i for i, values in enumerate(per_row) if np.isfinite(values).all()]
+    rows, values = [list_set.rows[i] for i in finite], [per_row[i] for i in finite]
+    figures = style_figures(rows, values) if list_set.styles else best_of_figures(rows, values)
+    return {"rows": len(rows), "unscored": len(list_set.rows) - len(rows), **figures}
 
 
 def style_figures(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Section:
@@ -124,11 +124,12 @@ def best_of_figures(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> 
     """Compute best-of-n accuracy overall and by subset, and the score of Ties where there is such a subset.
 
     A row is right when its lowest chosen reward is strictly above its highest rejected one. A single chosen response
-    whose reward is the highest together with those of others counts 1 ÷ their number, so that equal rewards are
-    guesses. Source: RewardBench 2, `rewardbench/utils.py`, `reroll_and_score_dataset`.
+    that ties for the highest reward counts 1 ÷ the number of tied responses, so equal rewards count as guesses. Source:
+    RewardBench 2, `rewardbench/utils.py`, `reroll_and_score_dataset`.
     """
     credits = [
-        _credit(r[: len(row.chosen)], r[len(row.chosen) :]) for row, r in zip(rows, rewards, strict=True)
+        _credit(row_rewards[: len(row.chosen)], row_rewards[len(row.chosen) :])
+        for row, row_rewards in zip(rows, rewards, strict=True)
     ]
 
     def figures(chosen: Sequence[int]) -> Section:
@@ -141,16 +142,18 @@ def best_of_figures(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> 
 
     if not rows:
         return {}
-    plain = [i for i, row in enumerate(rows) if not _is_tie_row(row)]
-    found: Section = {
-        "by_domain": _by_domain([rows[i] for i in plain], lambda at: figures([plain[i] for i in at]))
+    plain_rows = [i for i, row in enumerate(rows) if not _is_tie_row(row)]
+    section: Section = {
+        "by_domain": _by_domain(
+            [rows[i] for i in plain_rows], lambda indices: figures([plain_rows[i] for i in indices])
+        )
     }
-    if plain:
-        found |= figures(plain)
+    if plain_rows:
+        section |= figures(plain_rows)
     ties = [i for i, row in enumerate(rows) if _is_tie_row(row)]
     if ties:
-        found["ties"] = ties_score([rows[i] for i in ties], [rewards[i] for i in ties])
-    return found
+        section["ties"] = ties_score([rows[i] for i in ties], [rewards[i] for i in ties])
+    return section
 
 
 def ties_score(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Section:
@@ -158,36 +161,36 @@ def ties_score(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Secti
 
     For a prompt with a `tied` and a `ref` row: the spread between the best and the worst chosen reward of the tied row
     should be smaller than the gap to the best rejected one, in the tied row (`preferred`) and in the worse of both
-    (`preferred_hard`). The most is 1.01. Source: RewardBench 2, `rewardbench/utils.py`, `process_single_model`.
+    (`preferred_hard`). The maximum is 1.01. Source: RewardBench 2, `rewardbench/utils.py`, `process_single_model`.
     """
     gaps: dict[str, dict[str, float]] = defaultdict(dict)
     spreads: dict[str, float] = {}
     for row, values in zip(rows, rewards, strict=True):
-        kind, _, number = row.name.partition(":")
+        kind, _, prompt_number = row.name.partition(":")
         right, wrong = values[: len(row.chosen)], values[len(row.chosen) :]
-        gaps[kind][number] = float(right.min() - wrong.max())
+        gaps[kind][prompt_number] = float(right.min() - wrong.max())
         if kind == "tied":
-            spreads[number] = float(right.max() - right.min())
+            spreads[prompt_number] = float(right.max() - right.min())
     accuracy = {
         kind: float(np.mean([float(gap > 0) for gap in gaps[kind].values()] or [0.0]))
         for kind in ("tied", "ref")
     }
-    both = sorted(gaps["tied"].keys() & gaps["ref"].keys())
-    found: Section = {
+    shared = sorted(gaps["tied"].keys() & gaps["ref"].keys())
+    section: Section = {
         "tied_accuracy": accuracy["tied"],
         "ref_accuracy": accuracy["ref"],
-        "prompts": len(both),
+        "prompts": len(shared),
     }
-    if not both:
-        return found
-    spread = np.array([spreads[n] for n in both])
-    tied, ref = np.array([gaps["tied"][n] for n in both]), np.array([gaps["ref"][n] for n in both])
+    if not shared:
+        return section
+    spread = np.array([spreads[n] for n in shared])
+    tied, ref = np.array([gaps["tied"][n] for n in shared]), np.array([gaps["ref"][n] for n in shared])
     preferred, hard = float((tied > spread).mean()), float((np.minimum(tied, ref) > spread).mean())
     # A spread of 0 makes the term ±1, its limit, and 0 where the gap is 0 too, as the source does.
     with np.errstate(divide="ignore", invalid="ignore"):
         term = float(np.nan_to_num(np.tanh(np.minimum(tied, ref) / spread - 1), nan=0.0).mean())
     score = 0.3 * accuracy["tied"] + 0.3 * accuracy["ref"] + 0.2 * preferred + 0.2 * hard + 0.01 * term
-    return found | {"preferred": preferred, "preferred_hard": hard, "score": score}
+    return section | {"preferred": preferred, "preferred_hard": hard, "score": score}
 
 
 def _credit(right: RewardArray, wrong: RewardArray) -> float:

@@ -29,14 +29,14 @@ def card_lines(card: Measured) -> list[str]:
     lines += [f"  warning: {warning['what']}. Fix: {warning['fix']}" for warning in card["warnings"]]
     if sources := card["slices"].get("source_policy"):
         rows = [
-            [name, f"{part['pairs']:,}", f"{part['prompts']:,}", percent(part)]
-            for name, part in sources.items()
+            [name, f"{slice_section['pairs']:,}", f"{slice_section['prompts']:,}", percent(slice_section)]
+            for name, slice_section in sources.items()
         ]
         lines += _terminal_table("accuracy by source policy", ("policies", *_DISTANCE_TITLES[1:]), rows)
-    if found := card.get("distance"):
-        reference = escape_invisible(found["reference"])
+    if distance := card.get("distance"):
+        reference = escape_invisible(distance["reference"])
         title = f"accuracy by log-probability per token under {reference}, nats, nearest first"
-        lines += _terminal_table(title, _DISTANCE_TITLES, _distance_rows(found))
+        lines += _terminal_table(title, _DISTANCE_TITLES, _distance_rows(distance))
     return lines
 
 
@@ -49,10 +49,12 @@ def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[s
 def to_markdown(card: Measured) -> str:
     """Write the whole card as Markdown."""
     model = card["model"]
-    parts = ["# Report card of a reward model", "", card["verdict"], ""]
-    parts += [f"* **{fault['name']}**: {fault['sentence']}. Fix: {fault['fix']}." for fault in card["faults"]]
-    parts += [f"* Warning: {warning['what']}. Fix: {warning['fix']}." for warning in card["warnings"]]
-    parts += ["", _table(["fact", "value"], [[name, str(value)] for name, value in model.items()]), ""]
+    blocks = ["# Report card of a reward model", "", card["verdict"], ""]
+    blocks += [
+        f"* **{fault['name']}**: {fault['sentence']}. Fix: {fault['fix']}." for fault in card["faults"]
+    ]
+    blocks += [f"* Warning: {warning['what']}. Fix: {warning['fix']}." for warning in card["warnings"]]
+    blocks += ["", _table(["fact", "value"], [[name, str(value)] for name, value in model.items()]), ""]
     for title, text in (
         ("Sets", _sets(card)),
         ("Accuracy", _accuracy(card)),
@@ -69,34 +71,34 @@ def to_markdown(card: Measured) -> str:
         ("Learning curve and flipped labels", _learning_curve(card.get("learning_curve"))),
     ):
         if text:
-            parts += [f"## {title}", "", text, ""]
-    return "\n".join(parts).rstrip() + "\n"
+            blocks += [f"## {title}", "", text, ""]
+    return "\n".join(blocks).rstrip() + "\n"
 
 
 def _sets(card: Measured) -> str:
     rows = []
-    for found in card["sets"]:
-        accuracy = found.get("accuracy")
-        trained = found.get("trained_prompts", 0)
-        notes = [found.get("note", ""), f"{trained} prompts trained on" if trained else ""]
+    for set_section in card["sets"]:
+        accuracy = set_section.get("accuracy")
+        trained = set_section.get("trained_prompts", 0)
+        notes = [set_section.get("note", ""), f"{trained} prompts trained on" if trained else ""]
         rows.append(
             [
-                found["name"],
-                found["kind"],
+                set_section["name"],
+                set_section["kind"],
                 f"{accuracy['pairs']:,}" if accuracy else "0",
                 percent(accuracy) if accuracy else "–",
-                "; ".join(filter(None, [*notes, *_benchmark_figures(found)])),
+                "; ".join(filter(None, [*notes, *_benchmark_figures(set_section)])),
             ]
         )
     return _table(["file", "kind", "n", "accuracy", "notes"], rows)
 
 
-def _benchmark_figures(found: Measured) -> list[str]:
-    figures = [f"{name} {percent(found[name])}" for name in ("easy", "normal", "hard") if name in found]
-    if "chance" in found:
-        figures.append(f"chance {100 * found['chance']:.0f} %")
-    if "score" in found.get("ties", {}):
-        figures.append(f"Ties score {100 * found['ties']['score']:.1f}")
+def _benchmark_figures(section: Measured) -> list[str]:
+    figures = [f"{name} {percent(section[name])}" for name in ("easy", "normal", "hard") if name in section]
+    if "chance" in section:
+        figures.append(f"chance {100 * section['chance']:.0f} %")
+    if "score" in section.get("ties", {}):
+        figures.append(f"Ties score {100 * section['ties']['score']:.1f}")
     return figures
 
 
@@ -104,28 +106,29 @@ def _accuracy(card: Measured) -> str:
     length = card["length"]
     rows = [["all", card["accuracy"]], ["longer is preferred", length["longer_preferred"]]]
     rows += [["shorter is preferred", length["shorter_preferred"]]]
-    parts = [_accuracy_table("pairs", rows)]
+    blocks = [_accuracy_table("pairs", rows)]
     if length["correlation"] is not None and length["longer_wins"] is not None:
-        parts.append(
+        blocks.append(
             f"The longer response has the higher reward in {percent(length['longer_wins'])} of pairs of unequal "
             f"length; gaps of reward and of length correlate by {length['correlation']:+.2f}."
         )
     for name, slices in card["slices"].items():
-        parts += [f"**{SLICE_TITLES[name]}**", _accuracy_table(name.replace("_", " "), list(slices.items()))]
-    return "\n\n".join(parts)
+        blocks += [f"**{SLICE_TITLES[name]}**", _accuracy_table(name.replace("_", " "), list(slices.items()))]
+    return "\n\n".join(blocks)
 
 
-def _distance(found: Measured | None) -> str:
-    if not found:
+def _distance(section: Measured | None) -> str:
+    if not section:
         return ""
-    by = "the run that the reward model was trained on" if found["found_by"] == "lineage" else "as given"
-    unscored = f" {found['unscored']:,} pairs do not fit it." if found["unscored"] else ""
+    by = "the run that the reward model was trained on" if section["found_by"] == "lineage" else "as given"
+    unscored = f" {section['unscored']:,} pairs do not fit it." if section["unscored"] else ""
     return "\n\n".join(
         [
-            f"Mean log-probability per token of a pair's two responses under {found['reference']} ({by}), in nats: "
-            f"{found['preferred_logprob']:.2f} of the preferred, {found['other_logprob']:.2f} of the other responses."
+            f"Mean log-probability per token of a pair's two responses under {section['reference']} ({by}), in nats: "
+            f"{section['preferred_logprob']:.2f} of the preferred, {section['other_logprob']:.2f} of the other "
+            "responses."
             f"{unscored} The first line is nearest to that model.",
-            _table(_DISTANCE_TITLES, _distance_rows(found)),
+            _table(_DISTANCE_TITLES, _distance_rows(section)),
         ]
     )
 
@@ -133,26 +136,27 @@ def _distance(found: Measured | None) -> str:
 _DISTANCE_TITLES = ("log-probability", "pairs", "prompts", "accuracy")
 
 
-def _distance_rows(found: Measured) -> list[list[str]]:
+def _distance_rows(section: Measured) -> list[list[str]]:
     return [
         [
-            f"{part['from']:.2f} to {part['to']:.2f}",
-            f"{part['pairs']:,}",
-            f"{part['prompts']:,}",
-            percent(part),
+            f"{bin_['from']:.2f} to {bin_['to']:.2f}",
+            f"{bin_['pairs']:,}",
+            f"{bin_['prompts']:,}",
+            percent(bin_),
         ]
-        for part in found["bins"]
+        for bin_ in section["bins"]
     ]
 
 
 def _baselines(card: Measured) -> str:
     rows = [
         [
-            name.replace("_", " ") + (f" (fitted on {found['fitted_on']})" if "fitted_on" in found else ""),
-            percent(found),
-            _interval(found["difference"], 100, 1),
+            name.replace("_", " ")
+            + (f" (fitted on {section['fitted_on']})" if "fitted_on" in section else ""),
+            percent(section),
+            _interval(section["difference"], 100, 1),
         ]
-        for name, found in card["baselines"].items()
+        for name, section in card["baselines"].items()
     ]
     if not rows:
         return ""
@@ -182,46 +186,50 @@ def _spread(card: Measured) -> str:
     return "\n\n".join(lines)
 
 
-def _calibration(found: Measured | None) -> str:
-    if found is None:
+def _calibration(section: Measured | None) -> str:
+    if section is None:
         return ""
-    brier, ece = found["brier"], found["ece"]
-    temperature = "none helps" if found["temperature"] is None else f"{found['temperature']:.2f}"
-    after = found["ece_after_temperature"]
+    brier, ece = section["brier"], section["ece"]
+    temperature = "none helps" if section["temperature"] is None else f"{section['temperature']:.2f}"
+    error_after = section["ece_after_temperature"]
     lines = [
-        f"P(chosen ≻ rejected): mean {found['mean_probability']:.3f}; negative log-likelihood {found['nll']:.4f} "
-        f"(guessing {found['nll_of_guessing']:.4f}); Brier {brier['score']:.4f} = reliability "
+        f"P(chosen ≻ rejected): mean {section['mean_probability']:.3f}; negative log-likelihood {section['nll']:.4f} "
+        f"(guessing {section['nll_of_guessing']:.4f}); Brier {brier['score']:.4f} = reliability "
         f"{brier['reliability']:.4f} − resolution {brier['resolution']:.4f} + uncertainty {brier['uncertainty']:.4f} "
         f"+ within bins {brier['within_bins']:+.4f}.",
         f"Expected calibration error {ece['error']:.4f}; a calibrated model would show {ece['null_mean']:.4f} on "
         f"average and up to {ece['null_high']:.4f} (p = {ece['p_value']:.3f}). Temperature fitted on half of the "
         f"prompts: {temperature}"
-        + (f"; error on the other half then {after:.4f}." if after is not None else "."),
+        + (f"; error on the other half then {error_after:.4f}." if error_after is not None else "."),
         _table(
             ["pairs", "confidence", "accuracy"],
             [
-                [str(b["pairs"]), f"{b['confidence']:.3f}", percent({**b, "share": b["accuracy"]})]
-                for b in found["bins"]
+                [
+                    str(bin_["pairs"]),
+                    f"{bin_['confidence']:.3f}",
+                    percent({**bin_, "share": bin_["accuracy"]}),
+                ]
+                for bin_ in section["bins"]
             ],
         ),
     ]
     return "\n\n".join(lines)
 
 
-def _ceiling(found: Measured | None) -> str:
-    if found is None or found["raters"] is None:
+def _ceiling(section: Measured | None) -> str:
+    if section is None or section["raters"] is None:
         return ""
-    raters, alpha = found["raters"], found["alpha"]
+    raters, alpha = section["raters"], section["alpha"]
     text = (
         f"A rater agrees with the majority of the others in {percent({**raters, 'share': raters['agreement']})} of "
         f"{raters['cases']:,} cases on {raters['rows']:,} rows; Krippendorff's alpha (ordinal) "
         + ("is not defined" if alpha is None else f"{alpha:.3f}")
     )
-    text += f". The model's accuracy on these rows: {percent(found['model'])}." if found["model"] else "."
+    text += f". The model's accuracy on these rows: {percent(section['model'])}." if section["model"] else "."
     rows = [
-        [one["rater"], f"{one['votes']:,}"]
-        + [percent(one[name]) if one[name] else "–" for name in ("model", "others")]
-        for one in found.get("by_rater", ())
+        [rater["rater"], f"{rater['votes']:,}"]
+        + [percent(rater[name]) if rater[name] else "–" for name in ("model", "others")]
+        for rater in section.get("by_rater", ())
     ]
     if not rows:
         return text
@@ -229,17 +237,17 @@ def _ceiling(found: Measured | None) -> str:
     return f"{text}\n\n{_table(titles, rows)}"
 
 
-def _judge_bias(found: Measured | None) -> str:
-    if not found:
+def _judge_bias(section: Measured | None) -> str:
+    if not section:
         return ""
     rows = [
         [PAIR_FEATURES[name][0], *_bias_cells(feature), *_bias_cells(feature.get("where_shorter"))]
-        for name, feature in found["features"].items()
+        for name, feature in section["features"].items()
     ]
     titles = ["", "pairs", "label", "model", "of them shorter", "label", "model"]
     return "\n\n".join(
         [
-            f"{found['pairs']:,} pairs were labelled by {', '.join(found['judges'])}. Where the two responses "
+            f"{section['pairs']:,} pairs were labelled by {', '.join(section['judges'])}. Where the two responses "
             "differ, how often the label and the model prefer the one with more, and how often where it is also the "
             "shorter one",
             _table(titles, rows),
@@ -255,14 +263,16 @@ def _bias_cells(shares: Measured | None) -> list[str]:
     return [f"{shares['pairs']:,}", percent(shares["judge"]), percent(shares["model"])]
 
 
-def _prompt(found: Measured | None) -> str:
-    if found is None:
+def _prompt(section: Measured | None) -> str:
+    if section is None:
         return ""
     return (
-        f"{found['pairs']} pairs were also scored as responses to the prompt of another pair. Accuracy "
-        f"{percent(found['accuracy'])} with the own prompt, {percent(found['accuracy_other_prompt'])} with the other. "
-        f"{percent(found['flips'])} of the pairs change order. The margin is larger with the own prompt by "
-        f"{_interval(found['lift'])} sd of the gaps, the preferred response's reward by {_interval(found['drop'])} sd."
+        f"{section['pairs']} pairs were also scored as responses to the prompt of another pair. Accuracy "
+        f"{percent(section['accuracy'])} with the own prompt, {percent(section['accuracy_other_prompt'])} with the "
+        "other. "
+        f"{percent(section['flips'])} of the pairs change order. The margin is larger with the own prompt by "
+        f"{_interval(section['lift'])} sd of the gaps, the preferred response's reward by "
+        f"{_interval(section['drop'])} sd."
     )
 
 
@@ -289,8 +299,8 @@ def _probes(probes: Sequence[Measured]) -> str:
     return _table(titles, rows)
 
 
-def _repeatability(found: Measured | None) -> str:
-    if found is None:
+def _repeatability(section: Measured | None) -> str:
+    if section is None:
         return ""
     names = {
         "batch": "alone or in a batch",
@@ -298,9 +308,9 @@ def _repeatability(found: Measured | None) -> str:
         "dtype": "float32 instead",
     }
     rows = [
-        [words, *(f"{found[name][key]:.2g}" for key in ("mean", "q99", "largest"))]
+        [words, *(f"{section[name][key]:.2g}" for key in ("mean", "q99", "largest"))]
         for name, words in names.items()
-        if name in found
+        if name in section
     ]
     return _table(["what changes", "mean |Δr|", "99th percentile", "largest"], rows)
 
@@ -310,23 +320,28 @@ def _best_of_n(curve: Sequence[Measured] | None) -> str:
         return ""
     scores = [name for name in curve[0] if name not in ("n", "kl", "prompts")]
     rows = [
-        [str(e["n"]), f"{e['kl']:.2f}", str(e["prompts"]), *(_interval(e[s], 1, 3) for s in scores)]
-        for e in curve
+        [
+            str(point["n"]),
+            f"{point['kl']:.2f}",
+            str(point["prompts"]),
+            *(_interval(point[name], 1, 3) for name in scores),
+        ]
+        for point in curve
     ]
     return _table(["n", "KL bound, nats", "prompts", *scores], rows)
 
 
-def _learning_curve(found: Mapping[str, Any] | None) -> str:
-    if not found:
+def _learning_curve(section: Mapping[str, Any] | None) -> str:
+    if not section:
         return ""
-    curve = [[f"{point['training_pairs']:,}", percent(point)] for point in found["curve"]]
-    noise = [[_share(point["flipped"]), percent(point)] for point in found["flipped_labels"]]
+    curve = [[f"{point['training_pairs']:,}", percent(point)] for point in section["curve"]]
+    flip_rows = [[_share(point["flipped"]), percent(point)] for point in section["flipped_labels"]]
     return "\n\n".join(
         [
-            f"Method: {found['method']}. The level is below that of a trained adapter; the slope says whether more "
+            f"Method: {section['method']}. The level is below that of a trained adapter; the slope says whether more "
             "pairs still help.",
             _table(["training pairs", "held-out accuracy"], curve),
-            _table(["flipped labels", "held-out accuracy"], noise),
+            _table(["flipped labels", "held-out accuracy"], flip_rows),
         ]
     )
 
@@ -335,18 +350,18 @@ def _accuracy_table(title: str, rows: Sequence[Sequence[Any]]) -> str:
     return _table(
         [title, "pairs", "prompts", "accuracy"],
         [
-            [name, f"{found['pairs']:,}", f"{found['prompts']:,}", percent(found)]
-            for name, found in rows
-            if found is not None
+            [name, f"{section['pairs']:,}", f"{section['prompts']:,}", percent(section)]
+            for name, section in rows
+            if section is not None
         ],
     )
 
 
-def _interval(found: Measured, scale: float = 1.0, digits: int = 2) -> str:
-    if found["low"] is None:
-        return f"{scale * found['mean']:+.{digits}f} ({found.get('no_interval', 'no interval')})"
-    low, high = scale * found["low"], scale * found["high"]
-    return f"{scale * found['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def _interval(estimate: Measured, scale: float = 1.0, digits: int = 2) -> str:
+    if estimate["low"] is None:
+        return f"{scale * estimate['mean']:+.{digits}f} ({estimate.get('no_interval', 'no interval')})"
+    low, high = scale * estimate["low"], scale * estimate["high"]
+    return f"{scale * estimate['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _share(value: float) -> str:

@@ -19,7 +19,7 @@ CARD_BATCH_TOKENS = 8192
 
 
 class ModelScorer:
-    """Score with a reward model. `max_length`: tokens of prompt and response it was trained on."""
+    """Score with a reward model. `max_length`: tokens of prompt and response in its training."""
 
     def __init__(
         self,
@@ -49,22 +49,24 @@ class ModelScorer:
     def score_tokens(
         self, sequences: Sequence[Sequence[int] | None], batch_tokens: int | None = None
     ) -> RewardArray:
-        """Return the raw rewards of token sequences, NaN for None. With the packing that `batch_tokens` allows."""
-        known = [tuple(s) for s in sequences if s is not None]
-        scores = iter(self.model.raw_scores(known, batch_tokens or self.batch_tokens))
-        return np.array([np.nan if s is None else next(scores) for s in sequences], dtype=np.float64)
+        """Return the raw rewards of token sequences, NaN for None. Sequences are packed up to `batch_tokens`."""
+        encoded = [tuple(sequence) for sequence in sequences if sequence is not None]
+        scores = iter(self.model.raw_scores(encoded, batch_tokens or self.batch_tokens))
+        return np.array(
+            [np.nan if sequence is None else next(scores) for sequence in sequences], dtype=np.float64
+        )
 
     def encode_pair_sides(self, pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
         """Return the token sequences of both sides of the pairs that fit."""
         encoded = [self.renderer.encode_preference(pair, self.max_length) for pair in pairs]
-        fitting = [row for row in encoded if not isinstance(row, RenderFailure)]
-        return [side for row in fitting for side in (row.chosen_tokens, row.rejected_tokens)]
+        rows = [row for row in encoded if not isinstance(row, RenderFailure)]
+        return [side for row in rows for side in (row.chosen_tokens, row.rejected_tokens)]
 
     @torch.no_grad()
     def features(self, pairs: Sequence[Pair]) -> RewardArray:
         """Return the base's pooled hidden state of chosen minus that of rejected, [pairs, hidden]; NaN where unfit."""
         encoded = [self.renderer.encode_preference(pair, self.max_length) for pair in pairs]
-        found = np.full((len(pairs), self.model.backbone.hidden_size), np.nan)
+        differences = np.full((len(pairs), self.model.backbone.hidden_size), np.nan)
         rows = [(i, row) for i, row in enumerate(encoded) if not isinstance(row, RenderFailure)]
         items = [(row.chosen_tokens, row.rejected_tokens) for _, row in rows]
         for group in self.model.backbone.micro_batches(items, self.batch_tokens):
@@ -73,9 +75,9 @@ class ModelScorer:
             batch = batch.to(self.model.backbone.device)
             with self.model.backbone.role(None):
                 hidden = self.model.backbone.hidden(batch)
-                states = self.model.backbone.pooled(hidden, batch).float().cpu().numpy()
-            found[[rows[i][0] for i in group]] = states[: len(group)] - states[len(group) :]
-        return found
+                pooled = self.model.backbone.pooled(hidden, batch).float().cpu().numpy()
+            differences[[rows[i][0] for i in group]] = pooled[: len(group)] - pooled[len(group) :]
+        return differences
 
     def _encode(self, prompt: Prompt, response: str) -> list[int] | None:
         tokens = self.renderer.encode_response(response)

@@ -25,12 +25,12 @@ def probe_section(scorer: PairScorer, scored: ScoredPairs, edits: Sequence[Edit]
     clustered by prompt. `flips`: share of the rightly ranked pairs that the edited response wins, with its interval.
     `above_preferred`: share of all pairs in which the edited response has a higher reward than the preferred one.
     """
-    return [one.section for one in probe_edits(scorer, scored, edits)]
+    return [edit.section for edit in probe_edits(scorer, scored, edits)]
 
 
 @dataclass(frozen=True)
 class ProbedEdit:
-    """Hold what one edit did to the pairs it was applied to: `changes` in standard deviations, `wins` of the pair."""
+    """The effect of one edit on its pairs: `changes` in standard deviations, `wins` of the pair."""
 
     edit: Edit
     section: Section
@@ -45,51 +45,57 @@ def probe_edits(scorer: PairScorer, scored: ScoredPairs, edits: Sequence[Edit] =
     if not len(scored):
         return []
     prompts = [prompt_of(scored, i) for i in range(len(scored))]
-    worse = [_worse(scored, i) for i in range(len(scored))]
+    unpreferred = [_worse(scored, i) for i in range(len(scored))]
     preferred = np.where(scored.side > 0, scored.rewards[:, 0], scored.rewards[:, 1])
-    before = np.where(scored.side > 0, scored.rewards[:, 1], scored.rewards[:, 0])
+    unpreferred_rewards = np.where(scored.side > 0, scored.rewards[:, 1], scored.rewards[:, 0])
     scale = float(scored.rewards.std()) or 1.0
-    edited = [
+    edited_responses = [
         (edit, i, text)
         for edit in edits
-        for i, old in enumerate(worse)
-        if (text := edit.apply(old)) is not None
+        for i, response in enumerate(unpreferred)
+        if (text := edit.apply(response)) is not None
     ]
-    rewards = scorer.score_responses([prompts[i] for _, i, _ in edited], [text for _, _, text in edited])
-    found: list[ProbedEdit] = []
+    rewards = scorer.score_responses(
+        [prompts[i] for _, i, _ in edited_responses], [text for _, _, text in edited_responses]
+    )
+    probed: list[ProbedEdit] = []
     for edit in edits:
-        index = np.array([i for other, i, _ in edited if other is edit], dtype=np.int64)
-        after = rewards[[n for n, (other, _, _) in enumerate(edited) if other is edit]]
-        known = np.isfinite(after)
-        index, after = index[known], after[known]
+        index = np.array([i for other, i, _ in edited_responses if other is edit], dtype=np.int64)
+        edited_rewards = rewards[[n for n, (other, _, _) in enumerate(edited_responses) if other is edit]]
+        finite = np.isfinite(edited_rewards)
+        index, edited_rewards = index[finite], edited_rewards[finite]
         if len(index):
-            section = _summarise(edit, scored, index, after, before[index], preferred[index], scale)
-            wins = (before[index] < preferred[index]) & (after > preferred[index])
+            section = _summarise(
+                edit, scored, index, edited_rewards, unpreferred_rewards[index], preferred[index], scale
+            )
+            wins = (unpreferred_rewards[index] < preferred[index]) & (edited_rewards > preferred[index])
             pairs = [scored.pairs[i] for i in index]
-            found.append(ProbedEdit(edit, section, pairs, (after - before[index]) / scale, wins))
-    return found
+            probed.append(
+                ProbedEdit(edit, section, pairs, (edited_rewards - unpreferred_rewards[index]) / scale, wins)
+            )
+    return probed
 
 
 def _summarise(
     edit: Edit,
     scored: ScoredPairs,
     index: np.ndarray,
-    after: RewardArray,
-    before: RewardArray,
+    edited_rewards: RewardArray,
+    unpreferred_rewards: RewardArray,
     preferred: RewardArray,
     scale: float,
 ) -> Section:
     prompts = scored.prompts[index]
-    right = before < preferred
-    above = after > preferred
-    change = clustered_mean_interval((after - before) / scale, prompts)
+    ranked_right = unpreferred_rewards < preferred
+    beats_preferred = edited_rewards > preferred
+    change = clustered_mean_interval((edited_rewards - unpreferred_rewards) / scale, prompts)
     return {
         "name": edit.name,
         "description": edit.description,
         "pairs": len(index),
         "change": interval_section(change, len(np.unique(prompts))),
-        "flips": _share(above[right], prompts[right]),
-        "above_preferred": _share(above, prompts),
+        "flips": _share(beats_preferred[ranked_right], prompts[ranked_right]),
+        "above_preferred": _share(beats_preferred, prompts),
     }
 
 
@@ -102,10 +108,10 @@ def prompt_section(scorer: PairScorer, scored: ScoredPairs) -> Section | None:
     are 95 %, clustered by prompt. None without text pairs of at least two prompts.
     """
     scored = text_pairs(scored)
-    others = other_prompts(scored)
-    if others is None:
+    other_indices = other_prompts(scored)
+    if other_indices is None:
         return None
-    prompts = [prompt_of(scored, i) for i in others]
+    prompts = [prompt_of(scored, i) for i in other_indices]
     texts = [pair for pair in scored.pairs if isinstance(pair, Preference)]
     rewards = np.stack(
         [
@@ -114,40 +120,41 @@ def prompt_section(scorer: PairScorer, scored: ScoredPairs) -> Section | None:
         ],
         axis=1,
     )
-    known = np.atleast_1d(np.isfinite(rewards).all(axis=1))
-    own, other = scored.select(known), ScoredPairs(list(scored.pairs), rewards).select(known)
-    if not len(own):
+    finite = np.atleast_1d(np.isfinite(rewards).all(axis=1))
+    own_prompt, other_prompt = scored.select(finite), ScoredPairs(list(scored.pairs), rewards).select(finite)
+    if not len(own_prompt):
         return None
-    spread, scale = float(own.gap.std()) or 1.0, float(own.rewards.std()) or 1.0
-    preferred = np.where(own.side > 0, 0, 1)
-    rows = np.arange(len(own))
-    lift = clustered_mean_interval((own.margin - other.margin) / spread, own.prompts)
+    spread, scale = float(own_prompt.gap.std()) or 1.0, float(own_prompt.rewards.std()) or 1.0
+    preferred = np.where(own_prompt.side > 0, 0, 1)
+    rows = np.arange(len(own_prompt))
+    lift = clustered_mean_interval((own_prompt.margin - other_prompt.margin) / spread, own_prompt.prompts)
     drop = clustered_mean_interval(
-        (own.rewards[rows, preferred] - other.rewards[rows, preferred]) / scale, own.prompts
+        (own_prompt.rewards[rows, preferred] - other_prompt.rewards[rows, preferred]) / scale,
+        own_prompt.prompts,
     )
-    distinct = len(np.unique(own.prompts))
+    distinct = len(np.unique(own_prompt.prompts))
     return {
-        "pairs": len(own),
-        "accuracy": own.accuracy(),
-        "accuracy_other_prompt": other.accuracy(),
+        "pairs": len(own_prompt),
+        "accuracy": own_prompt.accuracy(),
+        "accuracy_other_prompt": other_prompt.accuracy(),
         "lift": interval_section(lift, distinct),
         "drop": interval_section(drop, distinct),
-        "flips": _share(np.sign(own.gap) != np.sign(other.gap), own.prompts),
-        "moved": float((own.gap - other.gap).std()) / spread,
+        "flips": _share(np.sign(own_prompt.gap) != np.sign(other_prompt.gap), own_prompt.prompts),
+        "moved": float((own_prompt.gap - other_prompt.gap).std()) / spread,
     }
 
 
 def other_prompts(scored: ScoredPairs) -> list[int] | None:
-    """Return for each pair the number of a pair with another prompt; None where all pairs have one prompt."""
+    """Return for each pair the index of a pair with another prompt; None if all pairs have the same prompt."""
     count = len(scored)
     if count < 2 or len(np.unique(scored.prompts)) < 2:
         return None
-    found = []
+    indices = []
     for i in range(count):
-        # A step of about half the pairs: neighbours in a file are often about the same subject.
-        steps = ((i + count // 2 + k) % count for k in range(count))
-        found.append(next(j for j in steps if scored.prompts[j] != scored.prompts[i]))
-    return found
+        # Step by about half the pairs, because neighbours in a file often have the same subject.
+        steps = ((i + count // 2 + offset) % count for offset in range(count))
+        indices.append(next(j for j in steps if scored.prompts[j] != scored.prompts[i]))
+    return indices
 
 
 def text_pairs(scored: ScoredPairs) -> ScoredPairs:
@@ -170,10 +177,10 @@ def _worse(scored: ScoredPairs, index: int) -> str:
     return pair.rejected if scored.side[index] > 0 else pair.chosen
 
 
-def _share(true: np.ndarray, prompts: np.ndarray) -> Section | None:
+def _share(hits: np.ndarray, prompts: np.ndarray) -> Section | None:
     """Compute a share with its interval, clustered by prompt; None without any."""
-    if not len(true):
+    if not len(hits):
         return None
     index = np.unique(prompts, return_inverse=True)[1]
-    found = clustered_jeffreys(np.bincount(index, true), np.bincount(index))
-    return {"pairs": len(true), "share": found.mean, "low": found.low, "high": found.high}
+    interval = clustered_jeffreys(np.bincount(index, hits), np.bincount(index))
+    return {"pairs": len(hits), "share": interval.mean, "low": interval.low, "high": interval.high}

@@ -37,24 +37,24 @@ def find_reference(
 ) -> SFTReference | None:
     """Return the model called `name`, or else the SFT run that the reward model was trained on; None without either.
 
-    Its weights are loaded when it scores. Raises UserError for a name that is no policy.
+    Its weights are loaded when it scores. Raises UserError for a name that is not a policy.
     """
     source = sft_of(reward) if name is None else require_use(resolve(name), "policy")
     if source is None:
         return None
-    kept = source
+    resolved = source
 
     def logprobs(pairs: Sequence[Pair]) -> RewardArray:
         if any(isinstance(pair, TokenPair) for pair in pairs):
-            _require_same_tokens(kept, reward)
-        policy = Policy(Backbone.load(kept, weight_dtype, device), None)
-        return mean_response_logprobs(policy, renderer_of(kept), pairs, max_length)
+            _require_same_tokens(resolved, reward)
+        policy = Policy(Backbone.load(resolved, weight_dtype, device), None)
+        return mean_response_logprobs(policy, renderer_of(resolved), pairs, max_length)
 
     return SFTReference(source.name, "lineage" if name is None else "option", logprobs)
 
 
 def _require_same_tokens(reference: ModelSource, reward: ModelSource) -> None:
-    """Raise UserError where token ids of pairs that have no text mean other texts to the reference."""
+    """Raise UserError if pairs are token ids that decode to other texts with the reference's tokenizer."""
     if tokenizer_of(reference).get_vocab() != tokenizer_of(reward).get_vocab():
         raise UserError(
             "the pairs are token ids, and this model has another tokenizer than the reward model",
@@ -66,14 +66,14 @@ def _require_same_tokens(reference: ModelSource, reward: ModelSource) -> None:
 def sft_of(reward: ModelSource) -> ModelSource | None:
     """Return the SFT run's model under a reward model; None where it was trained on any other model."""
     if reward.base is not None:
-        below = reward.base.chain()
+        ancestors = reward.base.chain()
     else:  # every weight was trained; the folder of the base is only recorded
         base = read_card(reward.folder).base
         try:
-            below = resolve(base).chain() if base and Path(base).is_dir() else []
+            ancestors = resolve(base).chain() if base and Path(base).is_dir() else []
         except UserError:
             return None
-    return next((link for link in reversed(below) if _is_sft(link)), None)
+    return next((link for link in reversed(ancestors) if _is_sft(link)), None)
 
 
 def _is_sft(link: ModelSource) -> bool:
@@ -93,9 +93,9 @@ def mean_response_logprobs(
     NaN where a pair does not fit into `max_length`, or a response has no token.
     """
     encoded = [renderer.encode_preference(pair, max_length) for pair in pairs]
-    found = np.full((len(pairs), 2), np.nan)
+    means = np.full((len(pairs), 2), np.nan)
     places, rows, masks = [], [], []
-    for number, pair in enumerate(encoded):
+    for index, pair in enumerate(encoded):
         if isinstance(pair, RenderFailure):
             continue
         start = prompt_length(pair)
@@ -103,7 +103,7 @@ def mean_response_logprobs(
             # The first token has no predecessor, so no probability.
             mask = [i >= max(start, 1) for i in range(len(tokens))]
             if any(mask):
-                places.append((number, side))
+                places.append((index, side))
                 rows.append(tokens)
                 masks.append(mask)
     backbone = policy.backbone
@@ -111,5 +111,5 @@ def mean_response_logprobs(
         batch = collate([rows[i] for i in group], [masks[i] for i in group], backbone.pad_token)
         sums = policy.evaluate(batch.to(backbone.device)).logprobs.double().sum(-1).cpu().numpy()
         for i, total in zip(group, sums, strict=True):
-            found[places[i]] = total / sum(masks[i])
-    return found
+            means[places[i]] = total / sum(masks[i])
+    return means

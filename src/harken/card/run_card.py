@@ -1,4 +1,4 @@
-"""Write the card of a reward run: load what it trained, its held-out pairs, and further files."""
+"""Write the card of a reward run: load its model, its held-out pairs, and further files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROBE_PAIRS = 200
 
 @dataclass(frozen=True)
 class CardRequest:
-    """Hold what `harken card` is asked for, besides the run."""
+    """The options of `harken card` besides the run."""
 
     data: Sequence[str] = ()
     """Further files; the first replaces the held-out pairs where the run has none."""
@@ -58,7 +58,7 @@ class CardRequest:
 def card_of_run(root: Path, request: CardRequest, output: Path | None = None) -> Section:
     """Write the full card of a finished reward run in `output` (default: its `card` folder), and return it.
 
-    Raises UserError when the folder is no finished reward run, a file cannot be read, or there are no pairs.
+    Raises UserError when the folder is not a finished reward run, a file cannot be read, or there are no pairs.
     """
     run = run_of(root)
     source = require_use(resolve(str(root)), "reward")
@@ -77,9 +77,9 @@ def run_of(root: Path) -> RunFolder:
 
 
 def card_for_gate(run: RunFolder, gate: GateSettings) -> tuple[Section, CardFolder]:
-    """Return the card that a pipeline's gate judges, and its folder: on golden pairs where the gate names them.
+    """Return the card that a pipeline's gate judges, and its folder: on golden pairs if the gate names them.
 
-    Else the card that the reward stage wrote is read, or written now where there is none.
+    Otherwise read the card that the reward stage wrote, or write it now if there is none.
     """
     if gate.data is not None:
         return card_of_run(run.root, CardRequest(golden=gate.data), run.golden_card.root), run.golden_card
@@ -89,9 +89,9 @@ def card_for_gate(run: RunFolder, gate: GateSettings) -> tuple[Section, CardFold
 
 
 def card_after_training(config: RunConfig, run: RunFolder, model: RewardModel, final: Path) -> None:
-    """Write the short card that a reward stage ends with, before its `final` folder is published.
+    """Write the short card at the end of a reward stage, before its `final` folder is published.
 
-    Without held-out pairs, or where the card cannot be computed, only a line is printed: the trained model is kept.
+    Without held-out pairs, or if the card cannot be computed, only a line is printed, and the model is kept.
     """
     try:
         _card_after_training(config, run, model, final)
@@ -147,8 +147,8 @@ def _card(
     max_length = config.data.max_length
     scorer = ModelScorer(model, max_length, config.data.keep_special_tokens)
     held_out, training = held_out_sets(config.data, config.training.selection_fraction, config.seed)
-    given = [*([request.golden] if request.golden else []), *request.data]
-    further = [read_set(DataConfig(path=path, max_length=max_length), config.seed) for path in given]
+    paths = [*([request.golden] if request.golden else []), *request.data]
+    further = [read_set(DataConfig(path=path, max_length=max_length), config.seed) for path in paths]
     sets = [held_out, *further] if held_out.pairs and not request.golden else further
     if not sets:
         raise UserError(
@@ -156,9 +156,14 @@ def _card(
             where=str(run.root),
             fix="give a file of pairs with --data, or train with data.eval_fraction",
         )
-    limited = [s if isinstance(s, ListSet) else limit_pairs(s, request.pairs, config.seed) for s in sets]
-    known = trained_prompts.read_prompt_hashes(run)
-    own = {trained_prompts.digest(p.prompt.messages) for p in training if isinstance(p, Preference)} | known
+    limited = [
+        pair_set if isinstance(pair_set, ListSet) else limit_pairs(pair_set, request.pairs, config.seed)
+        for pair_set in sets
+    ]
+    recorded_digests = trained_prompts.read_prompt_hashes(run)
+    trained_digests = {
+        trained_prompts.digest(p.prompt.messages) for p in training if isinstance(p, Preference)
+    } | recorded_digests
     weights = WEIGHT_DTYPES[config.dtype], choose_device(config.device)
     job = CardJob(
         scorer=scorer,
@@ -168,7 +173,7 @@ def _card(
         probe_pairs=request.probe_pairs,
         minutes=None if full else config.training.card.minutes,
         seed=config.seed,
-        is_trained=_is_trained(own),
+        is_trained=_is_trained(trained_digests),
         score_in_float32=_float32_scores(config, source) if full and config.dtype == "bfloat16" else None,
         policy_parameters=None if request.policy is None else parameter_count(request.policy),
         samples=None if request.samples is None else read_samples(request.samples),
@@ -202,12 +207,12 @@ def _facts(config: RunConfig, source: ModelSource, model: RewardModel) -> Sectio
     }
 
 
-def _is_trained(known: set[str]) -> Callable[[Prompt], bool]:
-    return lambda prompt: trained_prompts.digest(prompt.messages) in known
+def _is_trained(digests: set[str]) -> Callable[[Prompt], bool]:
+    return lambda prompt: trained_prompts.digest(prompt.messages) in digests
 
 
 def _float32_scores(config: RunConfig, source: ModelSource) -> Callable[[list[tuple[int, ...]]], RewardArray]:
-    """Return a function that scores with the weights in float32; the second model is loaded when it is called."""
+    """Return a function that scores with the weights in float32; the second model is loaded at the first call."""
 
     def score(sides: list[tuple[int, ...]]) -> RewardArray:
         model = RewardModel.load(source, WEIGHT_DTYPES["float32"], choose_device(config.device))

@@ -1,4 +1,4 @@
-"""Hold scored pairs, with the labels, gaps and accuracy that the sections of a card are computed from. No torch."""
+"""Scored pairs, with the labels, gaps and accuracy that the sections of a card are computed from. No torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Section = dict[str, Any]
 
 
 class PairScorer(Protocol):
-    """Give raw rewards, without offset and scale. NaN where a conversation cannot be encoded."""
+    """Computes raw rewards, without offset and scale; NaN where a conversation cannot be encoded."""
 
     def score_pairs(self, pairs: Sequence[Pair]) -> RewardArray:
         """Return the rewards of chosen and rejected, [pairs, 2]."""
@@ -40,7 +40,7 @@ class PairScorer(Protocol):
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Hold pairs and the raw rewards of their sides, [pairs, 2]: chosen, rejected."""
+    """Pairs and the raw rewards of their sides, [pairs, 2]: chosen, rejected."""
 
     pairs: Sequence[Pair]
     rewards: RewardArray
@@ -104,7 +104,7 @@ class ScoredPairs:
     def accuracy(self, right: NDArray[Any] | None = None) -> Section | None:
         """Compute the share of decided pairs that are right, with its 95 % interval clustered by prompt.
 
-        `right`: another judgement of every pair than `correct`, as numbers within [0, 1]. None without decided pairs.
+        `right` replaces `correct` for every pair, as numbers within [0, 1]. None without decided pairs.
         """
         if not self.decided.any():
             return None
@@ -125,12 +125,12 @@ class ScoredPairs:
 def score(scorer: PairScorer, pairs: Sequence[Pair]) -> tuple[ScoredPairs, int]:
     """Score pairs; also return how many could not be scored, which are left out."""
     rewards = scorer.score_pairs(pairs) if pairs else np.zeros((0, 2))
-    known = np.atleast_1d(np.isfinite(rewards).all(axis=1))
-    return ScoredPairs(list(pairs), rewards).select(known), int((~known).sum())
+    finite = np.atleast_1d(np.isfinite(rewards).all(axis=1))
+    return ScoredPairs(list(pairs), rewards).select(finite), int((~finite).sum())
 
 
 def interval_section(interval: Interval, prompts: int) -> Section:
-    """Return an interval over so many prompts as JSON; infinite bounds become None, and "no_interval" says why."""
+    """Return an interval over `prompts` prompts as JSON; infinite bounds become None, and "no_interval" says why."""
     low, high = interval.bounds
     reason = UNVARIED if prompts > 1 else TOO_FEW_PROMPTS
     return {"mean": interval.mean, "low": low, "high": high} | no_interval(low, reason)

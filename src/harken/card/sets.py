@@ -27,7 +27,7 @@ GIVEN = "given with --data"
 
 @dataclass(frozen=True)
 class PairSet:
-    """Hold the pairs of one source. `note` says how they relate to training."""
+    """The pairs of one source. `note` says how they relate to training."""
 
     name: str
     pairs: list[Pair]
@@ -39,9 +39,9 @@ def held_out_sets(data: DataConfig, selection_fraction: float, seed: int) -> tup
     """Return the run's held-out pairs without those that chose its best checkpoint, and its training pairs."""
     training, held_out, reports = sources.load_split(data, sources.load_preferences, seed)
     chosen = selection_prompts([pair_id(pair) for pair in held_out], selection_fraction, seed)
-    kept = [pair for pair in held_out if pair_id(pair) not in chosen]
+    unselected = [pair for pair in held_out if pair_id(pair) not in chosen]
     note = SELECTED if selection_fraction else LAST_WEIGHTS
-    return PairSet(reports[-1].path, kept, note, reports[-1].dropped.total()), training
+    return PairSet(reports[-1].path, unselected, note, reports[-1].dropped.total()), training
 
 
 def read_set(data: DataConfig, seed: int) -> PairSet | ListSet:
@@ -50,22 +50,24 @@ def read_set(data: DataConfig, seed: int) -> PairSet | ListSet:
     Raises UserError when it cannot be read, or no row can be used.
     """
     rows = files.read_source_rows(data.path, data.split)
-    if 2 * sum(is_list_row(row) for _, row in rows) > len(rows):  # a broken first row decides nothing
-        found = read_list_rows(data.path, rows)
-        if not found.rows:
-            what, fix = found.report.explain_empty()
-            raise UserError(what, where=data.path, fix=fix)
-        return found
+    if 2 * sum(is_list_row(row) for _, row in rows) > len(
+        rows
+    ):  # an invalid first row does not decide the layout
+        list_set = read_list_rows(data.path, rows)
+        if not list_set.rows:
+            problem, fix = list_set.report.explain_empty()
+            raise UserError(problem, where=data.path, fix=fix)
+        return list_set
     pairs, report = sources.load_preferences(data, None, seed)
     return PairSet(data.path, pairs, GIVEN, report.dropped.total())
 
 
-def limit_pairs(found: PairSet, limit: int | None, seed: int) -> PairSet:
+def limit_pairs(pair_set: PairSet, limit: int | None, seed: int) -> PairSet:
     """Return at most `limit` pairs, chosen by the seed, in their order."""
-    if limit is None or len(found.pairs) <= limit:
-        return found
-    kept = sorted(seeds.permutation(len(found.pairs), seed, "card")[:limit])
-    return PairSet(found.name, [found.pairs[i] for i in kept], found.note, found.dropped)
+    if limit is None or len(pair_set.pairs) <= limit:
+        return pair_set
+    indices = sorted(seeds.permutation(len(pair_set.pairs), seed, "card")[:limit])
+    return PairSet(pair_set.name, [pair_set.pairs[i] for i in indices], pair_set.note, pair_set.dropped)
 
 
 def pair_id(pair: Pair) -> str:
@@ -73,16 +75,16 @@ def pair_id(pair: Pair) -> str:
     return pair.id if isinstance(pair, TokenPair) else pair.prompt.id
 
 
-def prompts_of(found: PairSet | ListSet) -> list[Prompt]:
+def prompts_of(pair_set: PairSet | ListSet) -> list[Prompt]:
     """Return the prompts of a set, one per row; none of pre-tokenised pairs."""
-    if isinstance(found, ListSet):
-        return [row.prompt for row in found.rows]
-    return [pair.prompt for pair in found.pairs if isinstance(pair, Preference)]
+    if isinstance(pair_set, ListSet):
+        return [row.prompt for row in pair_set.rows]
+    return [pair.prompt for pair in pair_set.pairs if isinstance(pair, Preference)]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Hold several responses to each prompt, and further scores of them (columns score_* and gold)."""
+    """Several responses to each prompt, and further scores of them (columns score_* and gold)."""
 
     prompts: list[Prompt]
     responses: list[list[str]]
@@ -92,8 +94,8 @@ class Samples:
 def read_samples(path: str) -> Samples:
     """Read a responses file: rows with a prompt and a response, several per prompt, as an evaluation writes them.
 
-    Rows that cannot be used, and scores that not every row has, are named in a line. Raises UserError when it cannot be
-    read, it holds the responses of several policies, or no prompt has two responses.
+    Rows that cannot be used, and scores that not every row has, are reported in a line. Raises UserError when it cannot
+    be read, it has responses of several policies, or no prompt has two responses.
     """
     grouped: dict[str, list[tuple[Prompt, str, dict[str, float]]]] = defaultdict(list)
     policies: dict[str, None] = {}
@@ -109,7 +111,7 @@ def read_samples(path: str) -> Samples:
         grouped[content_hash(prompt.messages)].append((prompt, text, _scores(row)))
         if policy := next((row[name] for name in GENERATOR_COLUMNS if row.get(name) is not None), None):
             policies[str(policy)] = None
-    if len(policies) > 1:  # best of n draws from one policy: its KL bound holds for no mixture
+    if len(policies) > 1:  # the KL bound of best of n is for a single policy
         raise UserError(
             f"responses of several policies: {', '.join(list(policies)[:5])}",
             where=path,
@@ -122,8 +124,10 @@ def read_samples(path: str) -> Samples:
             where=path,
             fix="give a file with the columns prompt and response, and several rows per prompt",
         )
-    if unusable := len(rows) - sum(map(len, grouped.values())):
-        say(f"{path}: {unusable:,} of {len(rows):,} rows have no prompt or no response, and are left out")
+    if unusable_count := len(rows) - sum(map(len, grouped.values())):
+        say(
+            f"{path}: {unusable_count:,} of {len(rows):,} rows have no prompt or no response, and are left out"
+        )
     columns = [set(scores) for group in groups for _, _, scores in group]
     names = set.intersection(*columns)
     if partial := sorted(set.union(*columns) - names):
@@ -144,8 +148,8 @@ def _prompt_value(row: fields.Row) -> object:
 
 
 def _scores(row: fields.Row) -> dict[str, float]:
-    found = {name: fields.to_float(value) for name, value in row.items() if _is_score(str(name))}
-    return {name: value for name, value in found.items() if value is not None and np.isfinite(value)}
+    scores = {name: fields.to_float(value) for name, value in row.items() if _is_score(str(name))}
+    return {name: value for name, value in scores.items() if value is not None and np.isfinite(value)}
 
 
 def _is_score(name: str) -> bool:

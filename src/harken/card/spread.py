@@ -21,7 +21,7 @@ def spread_section(scored: ScoredPairs, repeatability: float) -> Section:
     rewards = scored.rewards.reshape(-1)
     gap = np.abs(scored.gap)
     label = scored.label
-    known = [
+    first_is_preferred = [
         float(pair.chosen_first)
         for pair in scored.pairs
         if isinstance(pair, Preference) and pair.chosen_first is not None
@@ -39,8 +39,8 @@ def spread_section(scored: ScoredPairs, repeatability: float) -> Section:
         "saturated_gaps": float((gap >= SATURATED_GAP).mean()),
         "ties": float((label == 0.5).mean()),
         "soft_labels": float(((label != 0.5) & (label > 0) & (label < 1)).mean()),
-        "first_preferred": float(np.mean(known)) if known else None,
-        "positions_known": len(known),
+        "first_preferred": float(np.mean(first_is_preferred)) if first_is_preferred else None,
+        "positions_known": len(first_is_preferred),
     }
 
 

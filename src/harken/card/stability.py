@@ -1,4 +1,4 @@
-"""Measure how much a reward moves when nothing that should matter changes: batch, padding, white space, dtype."""
+"""Measure how much a reward changes with irrelevant inputs: batch, padding, white space, dtype."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPEATABILITY_QUANTILE = 0.99
 
 
 class TokenScorer(PairScorer, Protocol):
-    """Score token sequences in batches of any size, besides what every scorer does."""
+    """A pair scorer that also scores token sequences in batches of any size."""
 
     def encode_pair_sides(self, pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
         """Return the token sequences of both sides of the pairs that fit."""
@@ -35,27 +35,27 @@ def repeatability_section(
     pairs: Sequence[Pair],
     score_in_float32: Callable[[list[tuple[int, ...]]], RewardArray] | None,
 ) -> Section:
-    """Score the sides of `pairs` together, alone, with trailing white space, and in float32 where that is given.
+    """Score the sides of `pairs` in one batch, one at a time, with trailing white space, and in float32 if possible.
 
     `repeatability`: the 99th percentile of |Δr| between the batch and each response alone. Two rewards closer than this
     are a tie.
     """
     sides = scorer.encode_pair_sides(pairs)
-    together = scorer.score_tokens(sides)
-    alone = np.concatenate([scorer.score_tokens([side], 1) for side in sides] or [np.zeros(0)])
-    found: Section = {"responses": len(sides), "batch": _moves(together - alone)}
-    found["repeatability"] = found["batch"]["q99"] if sides else 0.0
+    batched = scorer.score_tokens(sides)
+    unbatched = np.concatenate([scorer.score_tokens([side], 1) for side in sides] or [np.zeros(0)])
+    section: Section = {"responses": len(sides), "batch": _moves(batched - unbatched)}
+    section["repeatability"] = section["batch"]["q99"] if sides else 0.0
     texts = [pair for pair in pairs if isinstance(pair, Preference)]
     if texts:
-        spaced = [
+        with_spaces = [
             replace(p, chosen=p.chosen.rstrip() + " \n", rejected=p.rejected.rstrip() + " \n") for p in texts
         ]
-        plain = [replace(p, chosen=p.chosen.rstrip(), rejected=p.rejected.rstrip()) for p in texts]
-        moved = scorer.score_pairs(spaced) - scorer.score_pairs(plain)
-        found["white_space"] = _moves(moved[np.isfinite(moved).all(axis=1)].reshape(-1))
+        stripped = [replace(p, chosen=p.chosen.rstrip(), rejected=p.rejected.rstrip()) for p in texts]
+        changes = scorer.score_pairs(with_spaces) - scorer.score_pairs(stripped)
+        section["white_space"] = _moves(changes[np.isfinite(changes).all(axis=1)].reshape(-1))
     if score_in_float32 is not None and sides:
-        found["dtype"] = _moves(together - score_in_float32(sides))
-    return found
+        section["dtype"] = _moves(batched - score_in_float32(sides))
+    return section
 
 
 def _moves(change: RewardArray) -> Section:

@@ -10,7 +10,7 @@ from harken.run import atomic, checksums, json_io
 from harken.run.folder import CardFolder
 
 ROWS = "rows"
-"""Key of a built card that becomes a file of its own, rows.json."""
+"""Key of a built card that is written to its own file, rows.json."""
 _FIX = "run `harken card` on the run again"
 
 
@@ -97,7 +97,7 @@ class _Card(json_io.Schema):
 
 
 def read_card_file(folder: CardFolder) -> dict[str, Any]:
-    """Read card.json. Raises UserError when it is missing or damaged, or is no card."""
+    """Read card.json. Raises UserError when it is missing or damaged, or is not a card."""
     card = json_io.read_object(folder.card, _FIX)
     json_io.validate(card, _Card, str(folder.card), _FIX)
     return card
@@ -126,9 +126,9 @@ class _Rows(json_io.Schema):
 
 
 def read_card_rows(folder: CardFolder) -> dict[str, Any]:
-    """Read rows.json; no rows where an older version wrote the card. Raises UserError when it is damaged."""
+    """Read rows.json; no rows if an older version wrote the card. Raises UserError when it is damaged."""
     if not folder.rows.exists():
         return {"pairs": 0, "rule": "", "rows": []}
-    found = json_io.read_object(folder.rows, _FIX)
-    json_io.validate(found, _Rows, str(folder.rows), _FIX)
-    return found
+    rows = json_io.read_object(folder.rows, _FIX)
+    json_io.validate(rows, _Rows, str(folder.rows), _FIX)
+    return rows
