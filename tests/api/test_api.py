@@ -111,7 +111,7 @@ def test_rows_that_a_run_began_with_are_kept(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([], "no rows"),
-        ([3], "int is no prompt or row"),
+        ([3], "int is not a prompt or a row"),
         ([{"prompt": {1, 2}}], "row 1: the row cannot be written"),
     ],
 )
@@ -356,7 +356,7 @@ def test_a_config_of_another_kind_is_refused(made_models: Path) -> None:
         harken.PPO(made_models / "sft", count_letters, harken.DPOConfig())  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is not a reward model"):
         harken.PPO(made_models / "sft", str(made_models / "sft"), CONFIG, **RUN).train(PROMPTS)
-    with pytest.raises(UserError, match="int is no reward"):
+    with pytest.raises(UserError, match="int is not a reward"):
         harken.PPO(made_models / "sft", 3, CONFIG)  # type: ignore[arg-type]
 
 

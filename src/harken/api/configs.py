@@ -1,4 +1,4 @@
-"""Build run configurations from what a Python program gives: config objects, keys without their section, rewards."""
+"""Build run configurations from the arguments of a Python program: config objects, keys, rewards."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RewardConfig(RewardTraining):
 
 @dataclass(frozen=True)
 class RewardParts:
-    """Hold the reward of a run as configuration, and the functions that stand for paths in it."""
+    """The reward of a run as configuration, and the functions that its paths stand for."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     """`reward_model` and `rewards`, as under `training`."""
@@ -72,41 +72,43 @@ class RewardParts:
 
 
 def reward_settings(reward: Reward | Sequence[Reward] | None) -> RewardParts:
-    """Return the configuration of a reward. The first reward model is `training.reward_model`, all else is a part.
+    """Return the configuration of a reward: `training.reward_model` is the first reward model, the rest are parts.
 
-    Raises UserError for an object that is no reward.
+    Raises UserError for an object that is not a reward.
     """
-    found = RewardParts()
-    given = [] if reward is None else reward if isinstance(reward, list | tuple) else [reward]
-    parts: list[dict[str, Any]] = []
-    for one in given:
-        if isinstance(one, LoadedRewardModel) or (isinstance(one, str) and ".py:" not in one):
-            path = one.name if isinstance(one, LoadedRewardModel) else one
-            if "reward_model" not in found.settings:
-                found.settings["reward_model"] = {"checkpoint_path": path}
+    reward_parts = RewardParts()
+    rewards = [] if reward is None else reward if isinstance(reward, list | tuple) else [reward]
+    entries: list[dict[str, Any]] = []
+    for entry in rewards:
+        if isinstance(entry, LoadedRewardModel) or (isinstance(entry, str) and ".py:" not in entry):
+            path = entry.name if isinstance(entry, LoadedRewardModel) else entry
+            if "reward_model" not in reward_parts.settings:
+                reward_parts.settings["reward_model"] = {"checkpoint_path": path}
             else:
-                parts.append({"type": "model", "checkpoint_path": path, "name": f"model_{len(parts) + 1}"})
-        elif isinstance(one, str):
-            parts.append({"type": "python", "path": one})
-        elif isinstance(one, Part):
-            parts.append(one.model_dump(mode="json", exclude_unset=True) | {"type": one.type})
-        elif isinstance(one, Mapping):
-            parts.append(dict(one))
-        elif callable(one):
-            name = getattr(one, "__name__", "")
-            name = name if name.isidentifier() else f"reward_{len(parts) + 1}"
-            path = f"provided_{len(parts) + 1}.py:{name}"
-            parts.append({"type": "python", "path": path, "name": name})
-            found.functions[path] = one
+                entries.append(
+                    {"type": "model", "checkpoint_path": path, "name": f"model_{len(entries) + 1}"}
+                )
+        elif isinstance(entry, str):
+            entries.append({"type": "python", "path": entry})
+        elif isinstance(entry, Part):
+            entries.append(entry.model_dump(mode="json", exclude_unset=True) | {"type": entry.type})
+        elif isinstance(entry, Mapping):
+            entries.append(dict(entry))
+        elif callable(entry):
+            name = getattr(entry, "__name__", "")
+            name = name if name.isidentifier() else f"reward_{len(entries) + 1}"
+            path = f"provided_{len(entries) + 1}.py:{name}"
+            entries.append({"type": "python", "path": path, "name": name})
+            reward_parts.functions[path] = entry
         else:
             raise UserError(
-                f"{type(one).__name__} is no reward",
+                f"{type(entry).__name__} is not a reward",
                 where="reward",
                 fix="give a reward model, a function of prompt and response, or an entry of training.rewards",
             )
-    if parts:
-        found.settings["rewards"] = parts
-    return found
+    if entries:
+        reward_parts.settings["rewards"] = entries
+    return reward_parts
 
 
 def run_config(
@@ -126,17 +128,17 @@ def run_config(
     run: dict[str, Any] = {"model_name": model_name, "data": dict(data)}
     section: dict[str, Any] = {"type": kind, **(training or {})}
     if config is not None:
-        dumped = config.model_dump(mode="json", exclude_unset=True)
-        section |= {kind: dumped} if kind in TRAINING[kind].model_fields else dumped
+        values = config.model_dump(mode="json", exclude_unset=True)
+        section |= {kind: values} if kind in TRAINING[kind].model_fields else values
     for key, value in settings.items():
         if key in TRAINING[kind].model_fields and key != "type":
             section[key] = _plain(value)
         elif key in RunConfig.model_fields and key not in ("training", "model_name", "data", "output_dir"):
             run[key] = _plain(value)
         else:
-            known = sorted({*TRAINING[kind].model_fields, *RunConfig.model_fields})
-            near = difflib.get_close_matches(key, known, 1)
-            fix = f"write {near[0]}" if near else "use a key of the configuration (docs/api.md)"
+            known_keys = sorted({*TRAINING[kind].model_fields, *RunConfig.model_fields})
+            matches = difflib.get_close_matches(key, known_keys, 1)
+            fix = f"write {matches[0]}" if matches else "use a key of the configuration (docs/api.md)"
             raise UserError("unknown setting", where=key, fix=fix)
     return validate_settings(RunConfig, run | {"training": section}, "the arguments")
 
@@ -150,5 +152,5 @@ def check_config(model: type[Strict], config: object, where: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a config object as the mapping that a YAML file would have."""
+    """Return a config object as the mapping of a YAML file."""
     return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value

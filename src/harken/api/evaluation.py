@@ -29,19 +29,19 @@ def evaluate(
     """Let policies respond to the same prompts, score all responses, and return the summary (summary.json).
 
     The first policy is the baseline. The first reward scores the table and the pairs, the others are judges. `settings`
-    are keys of an evaluation: max_gen_len, temperature, samples, seed, dtype, audit. With `folder` it is the evaluation
-    that `harken eval` makes; without one nothing is kept. Raises UserError as `harken eval` ends with one.
+    are keys of an evaluation: max_gen_len, temperature, samples, seed, dtype, audit. With `folder` the evaluation is
+    written as by `harken eval`; without one nothing is kept. Raises UserError where `harken eval` does.
     """
     parts = reward_settings(reward)
     judges = parts.settings.get("rewards", [])
     named: dict[str, Any] = {name: _name(model) for name, model in policies.items()}
-    with tempfile.TemporaryDirectory(prefix="harken-") as made:
-        output = EvaluationFolder(Path(folder) if folder is not None else Path(made) / "evaluation")
-        given: dict[str, Any] = {"policies": named, "judges": judges, **settings}
-        given["data"] = data_settings(prompts, None, output.root / "rows") | dict(settings.get("data", {}))
+    with tempfile.TemporaryDirectory(prefix="harken-") as temporary:
+        output = EvaluationFolder(Path(folder) if folder is not None else Path(temporary) / "evaluation")
+        values: dict[str, Any] = {"policies": named, "judges": judges, **settings}
+        values["data"] = data_settings(prompts, None, output.root / "rows") | dict(settings.get("data", {}))
         if "reward_model" in parts.settings:
-            given["reward_model"] = parts.settings["reward_model"]["checkpoint_path"]
-        config = validate_settings(EvaluationConfig, given, "the arguments")
+            values["reward_model"] = parts.settings["reward_model"]["checkpoint_path"]
+        config = validate_settings(EvaluationConfig, values, "the arguments")
         with provide_functions(parts.functions):
             run_evaluation(config, output.root)
         return dict(json_io.read_object(output.summary, "evaluate again in another folder"))
@@ -58,10 +58,10 @@ def compare(
 ) -> dict[str, Any]:
     """Compare two policies on the same prompts and return the figures of the pair: wins, ties, losses and intervals.
 
-    They are those of `policy` against `baseline`. Everything else as in `evaluate`.
+    The figures are those of `policy` against `baseline`. Everything else is as in `evaluate`.
     """
-    both = {"baseline": baseline, "policy": policy}
-    summary = evaluate(both, prompts, reward, folder=folder, **settings)
+    policies = {"baseline": baseline, "policy": policy}
+    summary = evaluate(policies, prompts, reward, folder=folder, **settings)
     return dict(summary["pairs"][0])
 
 

@@ -1,4 +1,4 @@
-"""Load a policy or a reward model by name, to generate and to score in a Python program."""
+"""Load a policy or a reward model by name, to generate and score in a Python program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LoadedPolicy:
 
     @property
     def name(self) -> str:
-        """The name it was loaded by, as in `model_name`."""
+        """The name that it was loaded by, as in `model_name`."""
         return self._source.name
 
     @cached_property
@@ -84,10 +84,10 @@ class LoadedPolicy:
                 "greedy responses to one prompt are all equal", where="samples", fix="set temperature above 0"
             )
         sampling = Sampling(max_gen_len, temperature, seed, samples)
-        found: list[Rollout] = []
-        for number, prompt in _with_draws(as_prompts(prompts)):
-            found += self._engine.generate(prompt, sampling, self.name, f"api/{number}")
-        return found
+        generated: list[Rollout] = []
+        for draw, prompt in _with_draws(as_prompts(prompts)):
+            generated += self._engine.generate(prompt, sampling, self.name, f"api/{draw}")
+        return generated
 
     def logprobs(
         self, prompts: Sequence[PromptLike], responses: Sequence[str], *, temperature: float = 1.0
@@ -98,7 +98,7 @@ class LoadedPolicy:
     def values(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[NDArray[np.float32]]:
         """Compute the value head's estimate of the return before each token of each response.
 
-        Raises UserError if the policy has no value head that reads its own states: PPO with `critic: shared` saves one.
+        Raises UserError if the policy has no value head on its own states; PPO with `critic: shared` saves one.
         """
         return self._per_token(prompts, responses, 1.0, self._value_head)
 
@@ -111,16 +111,16 @@ class LoadedPolicy:
         head: ScalarHead | None,
     ) -> list[NDArray[np.float32]]:
         engine = self._engine
-        policy, found = Policy(engine.backbone, engine.role, head), []
+        policy, values = Policy(engine.backbone, engine.role, head), []
         for prompt, response in _paired(as_prompts(prompts), responses):
-            before = engine.renderer.encode_prompt(prompt.messages, prompt.tools)
+            prompt_tokens = engine.renderer.encode_prompt(prompt.messages, prompt.tools)
             tokens = engine.renderer.encode_response(response)
-            mask = [False] * len(before) + [True] * len(tokens)
-            batch: TokenBatch = collate([[*before, *tokens]], [mask], engine.backbone.pad_token)
+            mask = [False] * len(prompt_tokens) + [True] * len(tokens)
+            batch: TokenBatch = collate([[*prompt_tokens, *tokens]], [mask], engine.backbone.pad_token)
             outputs: PolicyOutputs = policy.evaluate(batch.to(engine.backbone.device), temperature)
             chosen = outputs.logprobs if head is None else outputs.values
-            found.append(chosen[0, len(before) :].float().cpu().numpy())
-        return found
+            values.append(chosen[0, len(prompt_tokens) :].float().cpu().numpy())
+        return values
 
 
 class LoadedRewardModel:
@@ -131,7 +131,7 @@ class LoadedRewardModel:
 
     @property
     def name(self) -> str:
-        """The name it was loaded by, as in `checkpoint_path`."""
+        """The name that it was loaded by, as in `checkpoint_path`."""
         return self._source.name
 
     @cached_property
@@ -145,10 +145,10 @@ class LoadedRewardModel:
     ) -> NDArray[np.float64]:
         """Score responses: one number for each prompt, or, for lists of samples, one row for each prompt.
 
-        Scores are the standardised ones that PPO is trained on. Raises UserError if the lists differ in length, and for
+        Scores are standardised, as in PPO. Raises UserError if the lists differ in length, and for
         a conversation that the chat template refuses.
         """
-        nested = [[r] if isinstance(r, str) else list(r) for r in responses]
+        nested = [[response] if isinstance(response, str) else list(response) for response in responses]
         pairs = _paired(as_prompts(prompts), nested)
         rollouts = [
             Rollout(prompt, sample, (), (), (), text, "end_of_turn", "")
@@ -156,7 +156,7 @@ class LoadedRewardModel:
             for sample, text in enumerate(texts)
         ]
         scores = np.array([score.value for score in self._scorer.score(rollouts)], dtype=np.float64)
-        if all(isinstance(r, str) for r in responses):
+        if all(isinstance(response, str) for response in responses):
             return scores
         if len({len(texts) for texts in nested}) > 1:
             raise UserError(
@@ -172,8 +172,8 @@ def load_policy(
 ) -> LoadedPolicy:
     """Find a policy: anything `model_name` accepts (a run or model folder, a hub name, a GGUF file, `embedded`).
 
-    `max_length` is the most tokens of a prompt; older turns are dropped. Raises UserError if it does not exist or
-    cannot generate.
+    `max_length` is the maximum number of tokens of a prompt; older turns are dropped. Raises UserError if it does not
+    exist or cannot generate.
     """
     return LoadedPolicy(require_use(resolve(str(name)), "policy"), _dtype(dtype), device, max_length)
 
@@ -192,14 +192,14 @@ def _dtype(dtype: str) -> WeightDtypeName:
 
 
 def _with_draws(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]:
-    """Split prompts into runs in which each occurs once: a repeated prompt gets other random draws."""
+    """Split prompts into runs in which each occurs once, so that a repeated prompt gets other random draws."""
     runs: list[tuple[int, list[Prompt]]] = []
-    seen: dict[str, int] = {}
+    draws: dict[str, int] = {}
     for prompt in prompts:
-        number = seen.get(prompt.id, 0)
-        seen[prompt.id] = number + 1
-        if not runs or runs[-1][0] != number:
-            runs.append((number, []))
+        draw = draws.get(prompt.id, 0)
+        draws[prompt.id] = draw + 1
+        if not runs or runs[-1][0] != draw:
+            runs.append((draw, []))
         runs[-1][1].append(prompt)
     return runs
 

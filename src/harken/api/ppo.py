@@ -1,4 +1,4 @@
-"""PPO in a Python program: the whole run, or one's own loop of generate and step."""
+"""Run PPO in a Python program: the whole run, or a custom loop of generate and step."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PPO(Trainer):
     ) -> None:
         check_config(PPOSettings, config, "PPO")
         self._rewardless = reward is None
-        # `step` gets the rewards; the configuration needs one, and this rule is free. `train` refuses it.
+        # `step` gets the rewards. The configuration needs one, so use a cheap rule; `train` refuses it.
         parts = reward_settings({"type": "rule", "name": "intact"} if reward is None else reward)
         self.updates = 0
         """Updates that `step` has run."""
@@ -77,10 +77,10 @@ class PPO(Trainer):
             )
         return super().train(rows, held_out=held_out, accept_changes=accept_changes)
 
-    # -- one's own loop ------------------------------------------------------------------------------
+    # -- custom loop ---------------------------------------------------------------------------------
 
     def generate(self, prompts: Sequence[PromptLike]) -> list[Rollout]:
-        """Sample `samples_per_prompt` responses to each prompt from the present policy, for the next `step`.
+        """Sample `samples_per_prompt` responses to each prompt from the current policy, for the next `step`.
 
         A rollout has its prompt, text, tokens and their log-probabilities. Those of a prompt are adjacent.
         """
@@ -93,8 +93,8 @@ class PPO(Trainer):
     ) -> dict[str, float]:
         """Run one update on rollouts of `generate` and return its metrics (docs/metrics.md).
 
-        `rewards` are finite numbers, one a rollout. They take the place of `reward`; the penalties of the configuration
-        are subtracted as always. Without them `reward` scores. The same rollouts and rewards change the weights as
+        `rewards` are finite numbers, one per rollout. They replace `reward`; the penalties of the configuration are
+        subtracted as usual. Without them `reward` scores. The same rollouts and rewards change the weights as
         `train` does, bit for bit. Raises UserError for rewards that do not fit, and NonFinite, with nothing changed, if
         the update meets a NaN or infinity.
         """
@@ -119,15 +119,15 @@ class PPO(Trainer):
         return metrics
 
     def save(self, folder: str | Path) -> Path:
-        """Write the policy to a new folder, with its value head, and return it: that of `step`, else that of `train`.
+        """Write the policy of `step`, else of `train`, with its value head to a new folder, and return the folder.
 
         Raises UserError if nothing is trained yet or the folder has files.
         """
         if not self.updates:
             return super().save(folder)
-        with tempfile.TemporaryDirectory(prefix="harken-") as made:
-            self._stage.save(Path(made))
-            return copy_model(Path(made), Path(folder), self.folder if self._temporary else None)
+        with tempfile.TemporaryDirectory(prefix="harken-") as temporary:
+            self._stage.save(Path(temporary))
+            return copy_model(Path(temporary), Path(folder), self.folder if self._temporary else None)
 
     def _score(
         self, rollouts: Sequence[Rollout], rewards: Sequence[float] | NDArray[Any] | None
@@ -147,8 +147,8 @@ class PPO(Trainer):
             )
         extra = score_all(penalties(self._settings_of_ppo), rollouts)
         return [
-            ScoredRollout(rollout, (Score(GIVEN_REWARD, float(value), 1.0), *others.scores))
-            for rollout, value, others in zip(rollouts, values, extra, strict=True)
+            ScoredRollout(rollout, (Score(GIVEN_REWARD, float(value), 1.0), *penalised.scores))
+            for rollout, value, penalised in zip(rollouts, values, extra, strict=True)
         ]
 
     @property
@@ -157,7 +157,7 @@ class PPO(Trainer):
 
     @cached_property
     def _stage(self) -> PPOStage:
-        """The models and the state of PPO, as a run has them."""
+        """The models and the state of PPO, as in a run."""
         config, run = self.config_of({"path": "prompts given in Python"}), RunFolder(self.folder)
         if run.config.exists():
             raise UserError(

@@ -1,4 +1,4 @@
-"""Turn rows and prompts of a Python program into the rows of a file, and into prompts."""
+"""Convert rows and prompts of a Python program to prompts and to rows of a file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RowsLike = str | Path | DataConfig | Iterable[PromptLike]
 
 
 def as_prompts(rows: Sequence[PromptLike]) -> list[Prompt]:
-    """Return one prompt for each row, in order; ids are those that a file of these rows would give.
+    """Return one prompt for each row, in order; ids are those of a file with these rows.
 
-    Raises UserError for a row that is no prompt.
+    Raises UserError for a row that is not a prompt.
     """
     if isinstance(rows, str):
         raise UserError("prompts is one text", where="prompts", fix="give a list of prompts: [text]")
@@ -35,7 +35,7 @@ def as_prompts(rows: Sequence[PromptLike]) -> list[Prompt]:
 def write_given_rows(rows: Iterable[PromptLike], path: Path) -> None:
     """Write rows as JSONL to `path`, for a run that reads it as `data.path`.
 
-    Raises UserError for a row that JSON cannot hold, and if `path` holds other rows: those of the run in its folder.
+    Raises UserError for a row that is not JSON, and if `path` has other rows: those of the run in its folder.
     """
     lines = [_line(row, number) for number, row in enumerate(rows, 1)]
     text = "".join(line + "\n" for line in lines)
@@ -53,7 +53,7 @@ def write_given_rows(rows: Iterable[PromptLike], path: Path) -> None:
 
 
 def data_settings(rows: RowsLike, held_out: RowsLike | None, folder: Path) -> dict[str, Any]:
-    """Return the section `data` for training and held-out rows; rows that are no path are written into `folder`."""
+    """Return the section `data` for training and held-out rows; rows that are not a path are written into `folder`."""
     if isinstance(rows, DataConfig):
         settings = rows.model_dump(mode="json", exclude_unset=True)
     else:
@@ -103,7 +103,7 @@ def _to_dict(row: PromptLike, number: int) -> dict[str, Any]:
     if isinstance(row, Sequence) and row and all(isinstance(turn, Mapping | Message) for turn in row):
         return {"messages": [_turn(turn) for turn in row]}
     raise UserError(
-        f"{type(row).__name__} is no prompt or row",
+        f"{type(row).__name__} is not a prompt or a row",
         where=f"row {number}",
         fix="give a text, a list of messages, a Prompt or a dict",
     )

@@ -1,4 +1,4 @@
-"""Train in a Python program what `harken train` trains, in a run folder or in a temporary one."""
+"""Train in a Python program as `harken train` does, in a run folder or in a temporary one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Model = LoadedPolicy | str | Path
 
 
 class Trainer:
-    """Hold the configuration and the folder of a run. Without a folder the run is in a temporary one.
+    """The configuration and the folder of a run. Without a folder the run is in a temporary one.
 
-    A temporary folder is deleted with the trainer: call `save` to keep the model. With a folder the run is the one that
-    `harken train` makes: a second call resumes it, and a finished run is left as it is.
+    A temporary folder is deleted with the trainer: call `save` to keep the model. With a folder the run is as by
+    `harken train`: a second call resumes it, and a finished run is not changed.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Trainer:
         self.folder = Path(folder)
         self.config_of(
             {"path": "rows given in Python"}
-        )  # a mistake in the settings shows before any rows are read
+        )  # report mistakes in the settings before reading rows
 
     def config_of(self, data: Mapping[str, Any]) -> RunConfig:
         """Return the whole configuration for a section `data`. Raises UserError for settings that are not allowed."""
@@ -69,7 +69,7 @@ class Trainer:
         """Train on `rows` and return the folder of the trained model, which `load_policy` accepts.
 
         `rows` is a path or data set as in `data.path`, a DataConfig, or a list or `datasets.Dataset` of rows. Raises
-        UserError as `harken train` ends with one, for example if the run in the folder began with other settings or
+        UserError where `harken train` does, for example if the run in the folder began with other settings or
         rows; `accept_changes` accepts them.
         """
         config = self.config_of(data_settings(rows, held_out, RunFolder(self.folder).rows))
@@ -166,7 +166,7 @@ class OnlineDPO(Trainer):
 
 
 def copy_model(final: Path, folder: Path, temporary: Path | None) -> Path:
-    """Copy a trained model to `folder`, with the base of an adapter that lies in the folder `temporary`.
+    """Copy a trained model to `folder`, including the base of an adapter in the folder `temporary`.
 
     Raises UserError if `folder` has files.
     """
@@ -184,7 +184,7 @@ def copy_model(final: Path, folder: Path, temporary: Path | None) -> Path:
 
 
 def _keep_base(unfinished: Path, folder: Path, temporary: Path | None) -> None:
-    """Move the base of an adapter out of a temporary folder, into the model's own."""
+    """Move the base of an adapter from a temporary folder into the model's folder."""
     path = unfinished / "adapter_config.json"
     if temporary is None or not path.exists():
         return

@@ -1,4 +1,4 @@
-"""Talk to one policy, or to two beside each other, in the terminal."""
+"""Chat with one policy, or with two side by side, in the terminal."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ HELP = """\
 /temperature T    0: greedy decoding
 /help             this list; end with Ctrl-D"""
 GAP = 3
-"""Columns between two responses beside each other."""
+"""Columns between two responses side by side."""
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""Decoding ends with it while a character's last bytes are still to come."""
+"""Decoded text ends with this character while a character is incomplete."""
 
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """Hold how responses are sampled and scored in a chat."""
+    """How responses are sampled and scored in a chat."""
 
     max_gen_len: int = 256
     temperature: float = 0.7
@@ -60,33 +60,33 @@ class ChatSettings:
 
 @dataclass
 class Speaker:
-    """Hold one policy with its own side of the conversation."""
+    """One policy with its own side of the conversation."""
 
     name: str
     engine: InProcessEngine
     scorer: RewardSource | None = None
     messages: list[Message] = field(default_factory=list)
 
-    def respond(self, said: str, settings: ChatSettings, on_text: Callable[[str], object] | None) -> Rollout:
-        """Generate the response to `said` and append both turns; `on_text` gets each new piece of text.
+    def respond(self, text: str, settings: ChatSettings, on_text: Callable[[str], object] | None) -> Rollout:
+        """Generate the response to `text` and append both turns; `on_text` gets each new piece of text.
 
-        Old turns that do not fit beside `max_gen_len` tokens are left out of the prompt. A conversation, seed and
-        temperature always give the same response. If generation is interrupted, neither turn is appended.
+        Old turns are left out of the prompt if they do not fit together with `max_gen_len` tokens. A conversation, seed
+        and temperature always give the same response. If generation is interrupted, neither turn is appended.
         """
-        asked = [*self.messages, Message("user", said)]
-        prompt = Prompt(content_hash(tuple(asked)), tuple(asked))
+        messages = [*self.messages, Message("user", text)]
+        prompt = Prompt(content_hash(tuple(messages)), tuple(messages))
         sampling = Sampling(settings.max_gen_len, settings.temperature, settings.seed)
         self.engine.on_token = None if on_text is None else _Streamed(self.engine, on_text)
         (rollout,) = self.engine.generate([prompt], sampling, self.name, "chat")
-        self.messages = [*asked, Message("assistant", rollout.text)]
+        self.messages = [*messages, Message("assistant", rollout.text)]
         return rollout
 
     def reward(self, rollout: Rollout) -> str:
         """Return the reward of a response as text, "" without a scorer."""
         if self.scorer is None:
             return ""
-        found = self.scorer.score([rollout])[0]
-        value = (found[0] if isinstance(found, tuple) else found).value
+        score = self.scorer.score([rollout])[0]
+        value = (score[0] if isinstance(score, tuple) else score).value
         return "no score" if value is None else f"{value:.3f}"
 
     def begin(self, system: str) -> None:
@@ -95,14 +95,14 @@ class Speaker:
 
 
 class _Streamed:
-    """Pass the text of a growing response on, without the end of a character whose bytes are not complete."""
+    """Pass on the text of a growing response, without an incomplete last character."""
 
     def __init__(self, engine: InProcessEngine, on_text: Callable[[str], object]) -> None:
         self._engine, self._on_text, self._shown = engine, on_text, ""
 
     def __call__(self, tokens: Sequence[int]) -> None:
-        ended = tokens[-1] in self._engine.stop_tokens
-        text = self._engine.renderer.decode_response(tokens[:-1] if ended else tokens)
+        has_ended = tokens[-1] in self._engine.stop_tokens
+        text = self._engine.renderer.decode_response(tokens[:-1] if has_ended else tokens)
         text = text.rstrip(UNFINISHED)
         if text.startswith(self._shown):
             self._on_text(text[len(self._shown) :])
@@ -112,7 +112,7 @@ class _Streamed:
 def chat(names: Sequence[str], settings: ChatSettings, lines: TextIO | None = None) -> None:
     """Read turns from `lines` (default: stdin) until they end, and print the responses of one or two policies.
 
-    Raises UserError for another number of policies, for one that cannot generate, and for an unknown scorer.
+    Raises UserError unless there are one or two policies, for one that cannot generate, and for an unknown scorer.
     """
     if len(names) not in (1, 2):
         raise UserError(f"{len(names)} models are named", where="chat", fix="name one, or two with --compare")
@@ -122,11 +122,11 @@ def chat(names: Sequence[str], settings: ChatSettings, lines: TextIO | None = No
         speaker.begin(settings.system)
     if is_terminal(source):
         say(f"{' and '.join(speaker.name for speaker in speakers)}; /help lists commands, Ctrl-D ends")
-    for said in _turns(source):
-        if said.startswith("/"):
-            settings = _command(said, speakers, settings)
-        elif said:
-            _answer(said, speakers, settings)
+    for line in _turns(source):
+        if line.startswith("/"):
+            settings = _command(line, speakers, settings)
+        elif line:
+            _respond_all(line, speakers, settings)
 
 
 def load_speaker(name: str, path: str, settings: ChatSettings) -> Speaker:
@@ -159,7 +159,7 @@ def load_scorer(engine: InProcessEngine, settings: ChatSettings) -> RewardSource
 
 
 def _turns(source: TextIO) -> Iterator[str]:
-    """Yield what the user writes, a line a turn; at a terminal after a prompt, with line editing."""
+    """Yield the user's turns, one per line; a terminal shows a prompt and has line editing."""
     if not is_terminal(source):
         yield from (line.strip() for line in source)
         return
@@ -171,34 +171,34 @@ def _turns(source: TextIO) -> Iterator[str]:
             return
 
 
-def _command(said: str, speakers: Sequence[Speaker], settings: ChatSettings) -> ChatSettings:
-    """Carry out a line that begins with a slash; return the settings for what follows."""
-    name, _, rest = said.partition(" ")
+def _command(line: str, speakers: Sequence[Speaker], settings: ChatSettings) -> ChatSettings:
+    """Run a command, which begins with a slash; return the settings for the next turns."""
+    name, _, argument = line.partition(" ")
     if name == "/temperature":
         try:
-            wanted = float(rest)
-            Sampling(settings.max_gen_len, wanted)
+            temperature = float(argument)
+            Sampling(settings.max_gen_len, temperature)
         except ValueError:
-            say(f"{rest!r} is no temperature: write 0 or a positive number")
+            say(f"{argument!r} is not a temperature: write 0 or a positive number")
             return settings
-        return replace(settings, temperature=wanted)
+        return replace(settings, temperature=temperature)
     if name in ("/reset", "/system"):
-        settings = replace(settings, system=rest.strip()) if name == "/system" else settings
+        settings = replace(settings, system=argument.strip()) if name == "/system" else settings
         for speaker in speakers:
             speaker.begin(settings.system)
         say("new conversation")
     else:
-        say(HELP if name == "/help" else f"{name} is no command.\n{HELP}")
+        say(HELP if name == "/help" else f"{name} is not a command.\n{HELP}")
     return settings
 
 
-def _answer(said: str, speakers: Sequence[Speaker], settings: ChatSettings) -> None:
+def _respond_all(text: str, speakers: Sequence[Speaker], settings: ChatSettings) -> None:
     try:
         if len(speakers) == 1:
-            _stream(said, speakers[0], settings)
+            _stream(text, speakers[0], settings)
         else:
-            answered = [(speaker, speaker.respond(said, settings, None)) for speaker in speakers]
-            print(side_by_side([_block(*one) for one in answered], columns()), flush=True)
+            rollouts = [(speaker, speaker.respond(text, settings, None)) for speaker in speakers]
+            print(side_by_side([_block(*pair) for pair in rollouts], columns()), flush=True)
     except KeyboardInterrupt:
         if not is_terminal(sys.stdin):
             raise
@@ -207,16 +207,16 @@ def _answer(said: str, speakers: Sequence[Speaker], settings: ChatSettings) -> N
         say(f"{error}")
 
 
-def _stream(said: str, speaker: Speaker, settings: ChatSettings) -> None:
-    shown: list[str] = []
+def _stream(message: str, speaker: Speaker, settings: ChatSettings) -> None:
+    printed: list[str] = []
 
     def on_text(text: str) -> None:
-        shown.append(text)
+        printed.append(text)
         print(strip_control(text), end="", flush=True)
 
-    rollout = speaker.respond(said, settings, on_text)
-    # A response may end within a character, which only now is known to stay incomplete.
-    print(strip_control(rollout.text.removeprefix("".join(shown))), flush=True)
+    rollout = speaker.respond(message, settings, on_text)
+    # A response may end within a character: print its incomplete end, too.
+    print(strip_control(rollout.text.removeprefix("".join(printed))), flush=True)
     print(_facts(speaker, rollout), flush=True)
 
 
@@ -233,12 +233,12 @@ def _block(speaker: Speaker, rollout: Rollout) -> tuple[str, str, str]:
 
 
 def side_by_side(blocks: Sequence[tuple[str, str, str]], width: int) -> str:
-    """Return blocks of (title, text, last line) beside each other, wrapped to equal columns of a terminal's width."""
+    """Return blocks of (title, text, last line) side by side, wrapped to equal columns of a terminal's width."""
     share = (width - GAP * (len(blocks) - 1)) // len(blocks)
     wrapped = []
-    for title, text, last in blocks:
-        lines = [title, "-" * min(share, cell_len(title)), *_wrap(text, share), last]
-        wrapped.append([line for whole in lines for line in (_wrap(whole, share) or [""])])
+    for title, text, footer in blocks:
+        lines = [title, "-" * min(share, cell_len(title)), *_wrap(text, share), footer]
+        wrapped.append([line for logical in lines for line in (_wrap(logical, share) or [""])])
     height = max(map(len, wrapped))
     padded = [[*lines[:-1], *[""] * (height - len(lines)), lines[-1]] for lines in wrapped]
     rows = zip(*padded, strict=True)

@@ -1,7 +1,7 @@
 """Make demonstrations and pairs by the constitutional recipe: response, critique by a principle, revision.
 
-Source: Bai et al. 2022, arXiv:2212.08073, section 3 (the supervised phase); the pairs hold the revision against the
-first response, and `harken label` can have a judge decide them again (their second phase).
+Source: Bai et al. 2022, arXiv:2212.08073, section 3 (the supervised phase); the pairs compare the revision with
+the first response, and `harken label` can have a judge decide them again (their second phase).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harken.run.terminal import counter
 from harken.seeds import derive_seed
 
 PROMPTS_AT_ONCE = 8
-"""Prompts of one shard."""
+"""Prompts per shard."""
 ASK_CRITIQUE = "Critique your last response. {critique}"
 ASK_REVISION = "Rewrite your last response. {revision} Reply with the new response and nothing else."
 TOO_SMALL = "note: a small model's critiques are weak. Read steps.html before you train on the rows"
@@ -65,16 +65,16 @@ def _run(
     def make() -> Made:
         steps = _steps(config, principles, prompts, writer, folder.shards)
         counts = Counter(_left_out(step) or "pairs" for step in steps)
-        used = [step for step in steps if not _left_out(step)]
+        kept_steps = [step for step in steps if not _left_out(step)]
         _write_lines(folder.steps, steps)
-        _write_lines(folder.demonstrations, [_demonstration(step) for step in used])
-        _write_lines(folder.pairs, [_pair(step) for step in used])
+        _write_lines(folder.demonstrations, [_demonstration(step) for step in kept_steps])
+        _write_lines(folder.pairs, [_pair(step) for step in kept_steps])
         write_steps_page(folder.page, steps)
-        listed = "; ".join(f"{count:,} {why}" for why, count in counts.items() if why != "pairs")
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items() if reason != "pairs")
         lines = [TOO_SMALL] if isinstance(config.writer, LocalWriter) else []
-        lines += [f"without a pair: {listed}"] if listed else []
+        lines += [f"without a pair: {reasons}"] if reasons else []
         lines.append(
-            f"{folder.pairs}: {len(used):,} pairs of {len(prompts):,} prompts; read them in {folder.page}"
+            f"{folder.pairs}: {len(kept_steps):,} pairs of {len(prompts):,} prompts; read them in {folder.page}"
         )
         return Made({"writer": writer.identity, "principles": config.principles}, dict(counts), lines)
 
@@ -104,60 +104,63 @@ def _batch(
     config: ConstitutionConfig, principles: Sequence[Principle], prompts: Sequence[Prompt], writer: Writer
 ) -> list[dict[str, Any]]:
     """Return one row per prompt: the response, and for each round principle, critique and revision."""
-    first = writer.write([prompt.messages for prompt in prompts], "constitution response")
-    current, rounds = list(first), [list[dict[str, str]]() for _ in prompts]
-    for number in range(config.rounds):
+    responses = writer.write([prompt.messages for prompt in prompts], "constitution response")
+    current, rounds = list(responses), [list[dict[str, str]]() for _ in prompts]
+    for round_index in range(config.rounds):
         chosen = [
-            principles[derive_seed(config.seed, "principle", prompt.id, number) % len(principles)]
+            principles[derive_seed(config.seed, "principle", prompt.id, round_index) % len(principles)]
             for prompt in prompts
         ]
-        asked = [
+        conversations = [
             [
                 *prompt.messages,
                 Message("assistant", text),
-                Message("user", ASK_CRITIQUE.format(critique=one.critique)),
+                Message("user", ASK_CRITIQUE.format(critique=principle.critique)),
             ]
-            for prompt, text, one in zip(prompts, current, chosen, strict=True)
+            for prompt, text, principle in zip(prompts, current, chosen, strict=True)
         ]
-        critiques = writer.write(asked, f"constitution critique {number}")
-        asked = [
+        critiques = writer.write(conversations, f"constitution critique {round_index}")
+        conversations = [
             [
                 *turns,
                 Message("assistant", critique),
-                Message("user", ASK_REVISION.format(revision=one.revision)),
+                Message("user", ASK_REVISION.format(revision=principle.revision)),
             ]
-            for turns, critique, one in zip(asked, critiques, chosen, strict=True)
+            for turns, critique, principle in zip(conversations, critiques, chosen, strict=True)
         ]
-        current = writer.write(asked, f"constitution revision {number}")
-        for own, principle, critique, revision in zip(rounds, chosen, critiques, current, strict=True):
-            own.append({"principle": principle.name, "critique": critique, "revision": revision})
+        current = writer.write(conversations, f"constitution revision {round_index}")
+        for steps, principle, critique, revision in zip(rounds, chosen, critiques, current, strict=True):
+            steps.append({"principle": principle.name, "critique": critique, "revision": revision})
     return [
         {
             "id": prompt.id,
             "prompt": [message.to_dict() for message in prompt.messages],
             "response": response,
-            "rounds": own,
+            "rounds": steps,
             "model": writer.identity["model"],
         }
-        for prompt, response, own in zip(prompts, first, rounds, strict=True)
+        for prompt, response, steps in zip(prompts, responses, rounds, strict=True)
     ]
 
 
 def _left_out(step: dict[str, Any]) -> str:
-    """Return why a row gives no demonstration and no pair; "" where it gives both."""
-    texts = [step["response"], *(part[key] for part in step["rounds"] for key in ("critique", "revision"))]
+    """Return why a row gives neither a demonstration nor a pair; "" if it gives both."""
+    texts = [
+        step["response"],
+        *(step_round[key] for step_round in step["rounds"] for key in ("critique", "revision")),
+    ]
     if not all(text.strip() for text in texts):
         return "with an empty step"
     return "with a revision that changes nothing" if texts[-1].strip() == texts[0].strip() else ""
 
 
 def _columns(step: dict[str, Any]) -> dict[str, Any]:
-    last = step["rounds"][-1]
+    last_round = step["rounds"][-1]
     return {
         "model": step["model"],
-        "principle": ", ".join(part["principle"] for part in step["rounds"]),
-        "critique": last["critique"],
-        "revision": last["revision"],
+        "principle": ", ".join(step_round["principle"] for step_round in step["rounds"]),
+        "critique": last_round["critique"],
+        "revision": last_round["revision"],
     }
 
 

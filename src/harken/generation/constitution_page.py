@@ -24,7 +24,7 @@ h3 { font-size: 1rem; margin: 0; }
 
 
 def write_steps_page(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Write every prompt with its response, and each round's principle, critique and revision."""
+    """Write every prompt with its response, and the principle, critique and revision of each round."""
     intro = (
         f"<h1>Critiques and revisions</h1><p>{len(steps):,} prompts. Every text was written by a model.</p>\n"
     )
@@ -32,8 +32,11 @@ def write_steps_page(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _article(step: Mapping[str, Any]) -> str:
-    parts = [("Prompt", step["prompt"][-1]["content"]), (f"Response of {step['model']}", step["response"])]
-    for part in step["rounds"]:
-        parts += [(f"Critique: {part['principle']}", part["critique"]), ("Revision", part["revision"])]
-    body = "".join(f"<h3>{escape(title)}</h3><p>{escape(text)}</p>" for title, text in parts)
+    sections = [("Prompt", step["prompt"][-1]["content"]), (f"Response of {step['model']}", step["response"])]
+    for step_round in step["rounds"]:
+        sections += [
+            (f"Critique: {step_round['principle']}", step_round["critique"]),
+            ("Revision", step_round["revision"]),
+        ]
+    body = "".join(f"<h3>{escape(title)}</h3><p>{escape(text)}</p>" for title, text in sections)
     return f"<article>{body}</article>\n"

@@ -26,14 +26,14 @@ from harken.run.tables import write_rows
 from harken.run.tracking import say
 
 PURPOSE = "generate"
-"""Draws are independent of those of training and evaluation, and of other policies' for the same prompt."""
+"""Makes draws independent of those of training and evaluation, and of other policies' for the same prompt."""
 
 
 def run_generate(config: GenerationConfig, output: Path) -> ResponsesFolder:
     """Generate `config.samples` responses of every policy to every prompt. With the same folder, it resumes.
 
     A response is a function of (weights, seed, the policy's name, prompt id, sample): other prompts, policies and the
-    number of samples change nothing but rounding. Raises UserError when a policy cannot generate, no prompt is usable,
+    number of samples affect only rounding. Raises UserError when a policy cannot generate, no prompt is usable,
     the folder holds responses of other settings, weights or prompts, or another process writes it.
     """
     with write_lock(output):
@@ -90,7 +90,7 @@ def _generate(
 
 
 def _rows(responses: Mapping[str, PolicyResponses], keep: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one row per response; what scorers may read of the prompt is added where any prompt has it."""
+    """Return one row per response, with the details of the prompt that scorers may read."""
     rows = []
     for name, generated in responses.items():
         for number, rollout in enumerate(generated.rollouts):
@@ -117,20 +117,20 @@ def _check_kept(keep: Sequence[str], prompts: Sequence[Prompt]) -> None:
 
 
 def count_by_policy(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Count each policy's responses, those that are truncated or empty, and those that repeat one to their prompt."""
+    """Count each policy's responses: all, truncated, empty, and equal to another one to the same prompt."""
     counts: dict[str, dict[str, int]] = {}
-    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    responses_seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        own = counts.setdefault(
+        policy_counts = counts.setdefault(
             row["policy"], {"responses": 0, "truncated": 0, "empty": 0, "repeated": 0, "tokens": 0}
         )
-        known = seen[row["policy"], row["prompt_id"]]
-        own["responses"] += 1
-        own["truncated"] += row["cap_hit"] is True
-        own["empty"] += row["empty"]
-        own["repeated"] += row["response"] in known
-        own["tokens"] += row["response_tokens"] or 0
-        known.add(row["response"])
+        prompt_responses = responses_seen[row["policy"], row["prompt_id"]]
+        policy_counts["responses"] += 1
+        policy_counts["truncated"] += row["cap_hit"] is True
+        policy_counts["empty"] += row["empty"]
+        policy_counts["repeated"] += row["response"] in prompt_responses
+        policy_counts["tokens"] += row["response_tokens"] or 0
+        prompt_responses.add(row["response"])
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Make preference pairs by a judge: both orders of every pair, canaries, soft labels, and what the labels favour."""
+"""Make preference pairs by a judge: both orders of every pair, canaries, soft labels, and biases of the labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from harken.run.lock import write_lock
 def run_label(config: LabelConfig, output: Path) -> PairsFolder:
     """Write `pairs.jsonl`: the better response of each pair by the judge, with its probability as the label.
 
-    With the same folder it resumes: verdicts that are there are not asked for again, and the pairs have the same bytes.
+    With the same folder it resumes: stored verdicts are not asked for again, and the pairs have the same bytes.
     Raises UserError when no pair can be made, RunFailed when the endpoint left pairs without a verdict, and as
     `write_once` does.
     """
@@ -55,10 +55,10 @@ def _run(
 
     def make() -> Made:
         cache = VerdictCache(folder.judgements, judge.identity)
-        found = judge_pairs(judge, [source.pair for source in sources], config, cache)
-        _require_verdicts(found, folder)
-        rows = _rows(config, sources, found)
-        summary = summarise(found, config, judge.identity)
+        judgements = judge_pairs(judge, [source.pair for source in sources], config, cache)
+        _require_verdicts(judgements, folder)
+        rows = _rows(config, sources, judgements)
+        summary = summarise(judgements, config, judge.identity)
         if not rows:
             raise UserError(
                 f"the judge gives no pair: {'; '.join(judge_lines(summary))}",
@@ -69,7 +69,7 @@ def _run(
         atomic.write_text(folder.pairs, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         atomic.write_json(folder.judge, {**summary, "favours": favours})
         lines = [*judge_lines(summary), *letter_lines(judge), *_bias_lines(favours)]
-        left = "; ".join(f"{count:,} {why}" for why, count in counts.items())
+        left = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
         lines += [f"left out: {left}"] if left else []
         lines.append(f"{folder.pairs}: {len(rows):,} pairs of {len(sources):,} compared")
         lineage = {
@@ -86,9 +86,9 @@ def _fingerprint(sources: Sequence[PairSource]) -> str:
     return hashlib.sha256("".join(source.pair.content() for source in sources).encode()).hexdigest()
 
 
-def _require_verdicts(found: Judgements, folder: PairsFolder) -> None:
-    """Raise RunFailed while the endpoint has not replied to every pair: another run can complete them."""
-    problems = [one.problem or "" for one in (*found.judged, *found.canary_verdicts)]
+def _require_verdicts(judgements: Judgements, folder: PairsFolder) -> None:
+    """Raise RunFailed if the endpoint did not reply to every pair; another run can complete them."""
+    problems = [judged.problem or "" for judged in (*judgements.judged, *judgements.canary_verdicts)]
     if missing := [problem for problem in problems if problem.startswith(TRANSPORT)]:
         raise RunFailed(
             f"{len(missing):,} pairs have no verdict ({missing[0]})",
@@ -97,25 +97,25 @@ def _require_verdicts(found: Judgements, folder: PairsFolder) -> None:
         )
 
 
-def _rows(config: LabelConfig, sources: Sequence[PairSource], found: Judgements) -> list[dict[str, Any]]:
+def _rows(config: LabelConfig, sources: Sequence[PairSource], judgements: Judgements) -> list[dict[str, Any]]:
     rows = []
-    for number, (source, one) in enumerate(zip(sources, found.judged, strict=True)):
-        outcome = one.outcome
+    for index, (source, judged) in enumerate(zip(sources, judgements.judged, strict=True)):
+        outcome = judged.outcome
         if outcome == "inconsistent" and config.inconsistent == "tie":
             outcome = "tie"
-        if number not in found.void and outcome in ("first", "second", "tie"):
-            rows.append(_row(config, source, one, outcome))
+        if index not in judgements.void and outcome in ("first", "second", "tie"):
+            rows.append(_row(config, source, judged, outcome))
     return rows
 
 
-def _row(config: LabelConfig, source: PairSource, one: JudgedPair, outcome: str) -> dict[str, Any]:
+def _row(config: LabelConfig, source: PairSource, judged: JudgedPair, outcome: str) -> dict[str, Any]:
     """Return one pair in the conversational form; `chosen_probability` is the soft label that training reads."""
     swap = outcome == "second"
     texts = (source.pair.second, source.pair.first) if swap else (source.pair.first, source.pair.second)
     origins = source.origins[::-1] if swap else source.origins
-    both = one.probabilities
-    assert both is not None
-    chosen = [1 - p for p in both] if swap else list(both)
+    probabilities = judged.probabilities
+    assert probabilities is not None
+    chosen = [1 - p for p in probabilities] if swap else list(probabilities)
     sides = dict(zip(("chosen", "rejected"), zip(texts, origins, strict=True), strict=True))
     return {
         **source.prompt_columns(),
@@ -125,28 +125,28 @@ def _row(config: LabelConfig, source: PairSource, one: JudgedPair, outcome: str)
         **{f"{side}_{key}": value for side, (_, origin) in sides.items() for key, value in origin.items()},
         "rater": JUDGE_RATER + config.judge.column,
         "judge_probabilities": chosen,
-        "consistent": one.outcome != "inconsistent",
-        "measured": one.given.measured and one.swapped.measured,
+        "consistent": judged.outcome != "inconsistent",
+        "measured": judged.given.measured and judged.swapped.measured,
     }
 
 
 def label_biases(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Compute how often the chosen response is the one with more of each feature, where both differ in it."""
-    found: dict[str, Any] = {}
+    """Compute how often the chosen response has more of each feature, among pairs that differ in it."""
+    biases: dict[str, Any] = {}
     for name, (_, count) in PAIR_FEATURES.items():
         gaps = [
             count(row["chosen"][-1]["content"]) - count(row["rejected"][-1]["content"])
             for row in rows
             if row["preference_strength"]
         ]
-        found[name] = share_interval([float(gap > 0) for gap in gaps if gap])
-    return found
+        biases[name] = share_interval([float(gap > 0) for gap in gaps if gap])
+    return biases
 
 
 def _bias_lines(favours: Mapping[str, Any]) -> list[str]:
-    parts = [
-        f"{PAIR_FEATURES[name][0]} {shown_share(found)}"
-        for name, found in favours.items()
-        if found is not None
+    descriptions = [
+        f"{PAIR_FEATURES[name][0]} {shown_share(share)}"
+        for name, share in favours.items()
+        if share is not None
     ]
-    return [f"  its labels favour: {'; '.join(parts)}"] if parts else []
+    return [f"  its labels favour: {'; '.join(descriptions)}"] if descriptions else []

@@ -1,4 +1,4 @@
-"""Write the results of a stage once: lock the folder to its settings, resume, and leave a finished folder as it is."""
+"""Write the results of a stage once: lock the folder's settings, resume, and leave a finished folder unchanged."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harken.run.tracking import say
 
 @dataclass(frozen=True)
 class Made:
-    """Hold what a stage records of itself: where its inputs come from, and counts of what it made."""
+    """The record of a stage: where its inputs come from, and counts of its outputs."""
 
     lineage: dict[str, Any]
     counts: dict[str, Any]
     lines: list[str] = field(default_factory=list)
-    """Lines that are printed once the folder is finished."""
+    """Lines to print when the folder is finished."""
 
 
 def write_once(
@@ -43,9 +43,9 @@ def write_once(
     checksums.remove_checksums(folder.root)
     if read_locked_config(folder.config) != settings:  # its paths moved with the folder
         write_config(folder.config, settings)
-    made = make()
-    manifest.write_manifest(RunFolder(folder.root), settings, made.lineage, {"counts": made.counts})
+    results = make()
+    manifest.write_manifest(RunFolder(folder.root), settings, results.lineage, {"counts": results.counts})
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
-    for line in made.lines:
+    for line in results.lines:
         say(line)

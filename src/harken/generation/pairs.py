@@ -1,4 +1,4 @@
-"""Make preference pairs, or demonstrations, of scored responses, with the source of each side."""
+"""Make preference pairs, or demonstrations, from scored responses, with the source of each side."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COUNTED = {
     "empty": "empty responses",
     "truncated": "truncated responses left out",
 }
-"""What is counted beside the rows written, in words."""
+"""Phrases for the counts besides the rows written."""
 
 
 @dataclass(frozen=True)
 class _Responses:
-    """Hold the responses read, the prompt of each, and the scorer behind the column of scores."""
+    """The responses read, the prompt of each, and the scorer behind the column of scores."""
 
-    read: list[ExternalResponse]
+    external: list[ExternalResponse]
     prompts: list[Prompt | None]
     scorer: str
 
@@ -61,38 +61,38 @@ def run_pairs(config: PairsConfig, output: Path) -> PairsFolder:
 def _run(config: PairsConfig, folder: PairsFolder) -> PairsFolder:
     path = response_file(config.responses)
     checksums.verify_file(Path(path).expanduser())
-    read = read_external_responses(path, renamed=config.columns)
-    _require_scores(read, config.score, path)
+    external = read_external_responses(path, renamed=config.columns)
+    _require_scores(external, config.score, path)
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
-        "fingerprints": {"responses": fingerprint_rows(read)}
+        "fingerprints": {"responses": fingerprint_rows(external)}
     }
 
     def make() -> Made:
-        responses = _Responses(read, match_prompts(read, None, path), _scorer(path, config.score))
+        responses = _Responses(external, match_prompts(external, None, path), _scorer(path, config.score))
         counts: Counter[str] = Counter()
         written = list(_rows(responses, config, counts))
         if not written:
             raise UserError(
-                f"no pair can be made of its {len(read):,} responses: {_said(counts)}",
+                f"no pair can be made of its {len(external):,} responses: {_format_counts(counts)}",
                 where=path,
                 fix="sample more responses per prompt, keep ties, or choose another rule with --how",
             )
         table = folder.demonstrations if config.how == "best" else folder.pairs
         atomic.write_text(table, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written))
-        what = "demonstrations" if config.how == "best" else "pairs"
+        noun = "demonstrations" if config.how == "best" else "pairs"
         lineage = {
             "responses": {"name": config.responses, "fingerprint": settings["fingerprints"]["responses"]},
             "scorer": responses.scorer,
         }
-        line = f"{table}: {len(written):,} {what} of {counts['responses']:,} responses to {counts['prompts']:,} prompts"
-        return Made(lineage, {what: len(written), **counts}, [line, f"  {_said(counts)}"])
+        line = f"{table}: {len(written):,} {noun} of {counts['responses']:,} responses to {counts['prompts']:,} prompts"
+        return Made(lineage, {noun: len(written), **counts}, [line, f"  {_format_counts(counts)}"])
 
     write_once(folder, settings, make)
     return folder
 
 
-def _require_scores(read: Sequence[ExternalResponse], score: str, path: str) -> None:
-    columns = {name for response in read for name in response.values}
+def _require_scores(external: Sequence[ExternalResponse], score: str, path: str) -> None:
+    columns = {name for response in external for name in response.values}
     if score in columns:
         return
     raise UserError(
@@ -103,7 +103,7 @@ def _require_scores(read: Sequence[ExternalResponse], score: str, path: str) -> 
 
 
 def _scorer(path: str, score: str) -> str:
-    """Return the name of the scorer behind a column: of `reward`, what the folder's manifest calls primary."""
+    """Return the scorer behind a column; for `reward`, the primary scorer of the folder's manifest."""
     record = ResponsesFolder(Path(path).expanduser().parent).manifest
     if score == "reward" and record.is_file():
         lineage = manifest.read_manifest(record).get("lineage")
@@ -113,26 +113,26 @@ def _scorer(path: str, score: str) -> str:
 
 
 def _rows(responses: _Responses, config: PairsConfig, counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows, prompt by prompt in the order of the table, and count what becomes of every response."""
+    """Yield the rows, prompt by prompt in the order of the table, and count every response."""
     by_prompt: dict[str, list[Candidate]] = {}
-    for number, (response, prompt) in enumerate(zip(responses.read, responses.prompts, strict=True)):
+    for index, (response, prompt) in enumerate(zip(responses.external, responses.prompts, strict=True)):
         counts["responses"] += 1
         score = response.values.get(config.score)
         assert prompt is not None
-        own = by_prompt.setdefault(prompt.id, [])
+        candidates = by_prompt.setdefault(prompt.id, [])
         if reason := _why_left_out(response, score, config):
             counts[reason] += 1
         else:
-            own.append(Candidate(number, str(response.text), float(score or 0.0)))
+            candidates.append(Candidate(index, str(response.text), float(score or 0.0)))
     counts["prompts"] = len(by_prompt)
-    for own in by_prompt.values():
+    for candidates in by_prompt.values():
         if config.how == "best":
-            best = choose_best(own, config.threshold, counts) if own else None
+            best = choose_best(candidates, config.threshold, counts) if candidates else None
             written = [] if best is None else [_demonstration(responses, best)]
         else:
             written = [
                 _pair(responses, pair.chosen, pair.rejected, pair.strength)
-                for pair in choose_pairs(own, config, counts)
+                for pair in choose_pairs(candidates, config, counts)
             ]
         if not written:
             counts["without_pair"] += 1
@@ -154,11 +154,11 @@ def _pair(responses: _Responses, chosen: Candidate, rejected: Candidate, strengt
     sides = {"chosen": chosen, "rejected": rejected}
     return {
         **_prompt(responses, chosen),
-        **{side: [_turn(one)] for side, one in sides.items()},
+        **{side: [_turn(candidate)] for side, candidate in sides.items()},
         "preference_strength": strength,
-        **{f"{side}_policy": _policy(responses, one) for side, one in sides.items()},
-        **{f"{side}_sample": responses.read[one.row].sample for side, one in sides.items()},
-        **{f"{side}_score": one.score for side, one in sides.items()},
+        **{f"{side}_policy": _policy(responses, candidate) for side, candidate in sides.items()},
+        **{f"{side}_sample": responses.external[candidate.row].sample for side, candidate in sides.items()},
+        **{f"{side}_score": candidate.score for side, candidate in sides.items()},
         "scorer": responses.scorer,
     }
 
@@ -170,7 +170,7 @@ def _demonstration(responses: _Responses, best: Candidate) -> dict[str, Any]:
         **row,
         "messages": [*messages, _turn(best)],
         "policy": _policy(responses, best),
-        "sample": responses.read[best.row].sample,
+        "sample": responses.external[best.row].sample,
         "score": best.score,
         "scorer": responses.scorer,
     }
@@ -196,10 +196,10 @@ def _turn(candidate: Candidate) -> dict[str, str]:
 
 
 def _policy(responses: _Responses, candidate: Candidate) -> str:
-    return responses.read[candidate.row].generator or UNNAMED_POLICY
+    return responses.external[candidate.row].generator or UNNAMED_POLICY
 
 
-def _said(counts: Mapping[str, int]) -> str:
-    """Return the counts in words, those of zero left out."""
-    parts = [f"{counts[key]:,} {what}" for key, what in COUNTED.items() if counts.get(key)]
-    return "; ".join(parts) or "no response or pair was left out"
+def _format_counts(counts: Mapping[str, int]) -> str:
+    """Return the counts in words, without zeros."""
+    phrases = [f"{counts[key]:,} {phrase}" for key, phrase in COUNTED.items() if counts.get(key)]
+    return "; ".join(phrases) or "no response or pair was left out"

@@ -1,4 +1,4 @@
-"""Read the pairs that a judge labels: pairs of a table's responses to one prompt, or the rows of a file of pairs."""
+"""Read the pairs that a judge labels: pairs of responses to one prompt in a table, or the rows of a file of pairs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DETECTED_ROWS = 100
 
 @dataclass(frozen=True)
 class PairSource:
-    """Hold a pair with its prompt, and where each of its responses came from."""
+    """A pair with its prompt and the origin of each of its responses."""
 
     pair: ResponsePair
     prompt: Prompt
@@ -60,21 +60,21 @@ def read_pairs_to_label(config: LabelConfig) -> tuple[list[PairSource], Counter[
     counts: Counter[str] = Counter()
     sample = [row for _, row in rows[:_DETECTED_ROWS] if isinstance(row, dict)]
     if sample and 2 * sum(map(_is_pair, sample)) > len(sample):
-        found = _of_pairs(rows, counts)
+        sources = _of_pairs(rows, counts)
     else:
-        found = _of_responses(path, config, counts)
-    if config.limit is not None and config.limit < len(found):
-        kept = sorted(seeds.permutation(len(found), config.seed, "label limit")[: config.limit])
-        counts["beyond the limit"] = len(found) - len(kept)
-        found = [found[i] for i in kept]
-    if not found:
-        listed = ", ".join(f"{count:,} {why}" for why, count in counts.items()) or "it has no rows"
+        sources = _of_responses(path, config, counts)
+    if config.limit is not None and config.limit < len(sources):
+        indices = sorted(seeds.permutation(len(sources), config.seed, "label limit")[: config.limit])
+        counts["beyond the limit"] = len(sources) - len(indices)
+        sources = [sources[i] for i in indices]
+    if not sources:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items()) or "it has no rows"
         raise UserError(
-            f"it has no two different responses to one prompt: {listed}",
+            f"it has no two different responses to one prompt: {reasons}",
             where=path,
             fix="sample several responses per prompt with harken generate, or give a file of pairs",
         )
-    return found, counts
+    return sources, counts
 
 
 def _is_pair(row: Row) -> bool:
@@ -82,7 +82,7 @@ def _is_pair(row: Row) -> bool:
 
 
 def _of_pairs(rows: Sequence[tuple[str, Any]], counts: Counter[str]) -> list[PairSource]:
-    found: list[PairSource] = []
+    sources: list[PairSource] = []
     for _, row in rows:
         try:
             if not isinstance(row, dict):
@@ -94,19 +94,19 @@ def _of_pairs(rows: Sequence[tuple[str, Any]], counts: Counter[str]) -> list[Pai
             continue
         written = provenance.written_by(row)
         origins = tuple({"policy": name} if name else {} for name in written)
-        _append(found, counts, prompt, (first, second), (origins[0], origins[1]))
-    return found
+        _append(sources, counts, prompt, (first, second), (origins[0], origins[1]))
+    return sources
 
 
 def _texts(row: Row) -> tuple[Any, str, str]:
-    """Return the conversation and both responses; `chosen` first, which the judge is not told."""
+    """Return the conversation and both responses, `chosen` first; the judge does not see which it is."""
     if "chosen" in row and "rejected" in row:
-        read = (
+        read_row = (
             pair_layouts.prompt_chosen_rejected
             if pair_layouts.is_prompt_chosen_rejected(row)
             else pair_layouts.chosen_rejected
         )
-        turns, (compared,) = read(row)
+        turns, (compared,) = read_row(row)
         return turns, compared.first, compared.second
     names = pair_layouts.response_columns(row)
     if names is None:
@@ -116,34 +116,34 @@ def _texts(row: Row) -> tuple[Any, str, str]:
 
 
 def _of_responses(path: str, config: LabelConfig, counts: Counter[str]) -> list[PairSource]:
-    read = read_external_responses(path, renamed=config.columns)
+    responses = read_external_responses(path, renamed=config.columns)
     by_prompt: dict[str, tuple[Prompt, dict[str, Mapping[str, Any]]]] = {}
-    for response, prompt in zip(read, match_prompts(read, None, path), strict=True):
+    for response, prompt in zip(responses, match_prompts(responses, None, path), strict=True):
         assert prompt is not None
-        _, own = by_prompt.setdefault(prompt.id, (prompt, {}))
+        _, origins_by_text = by_prompt.setdefault(prompt.id, (prompt, {}))
         if response.text is None or not response.text.strip():
             counts["responses without text"] += 1
-        elif response.text in own:
+        elif response.text in origins_by_text:
             counts["responses equal to another one"] += 1
         else:
-            own[response.text] = {
+            origins_by_text[response.text] = {
                 "policy": response.generator or UNNAMED_POLICY,
                 "sample": response.sample,
             }
-    found: list[PairSource] = []
-    for prompt, own in by_prompt.values():
-        pairs = list(combinations(own.items(), 2))
+    sources: list[PairSource] = []
+    for prompt, origins_by_text in by_prompt.values():
+        pairs = list(combinations(origins_by_text.items(), 2))
         order = seeds.permutation(len(pairs), config.seed, "label", prompt.id)[: config.pairs_per_prompt]
         if not pairs:
             counts["prompts with one response"] += 1
-        for number in sorted(order):
-            (first, origin), (second, other) = pairs[number]
-            _append(found, counts, prompt, (first, second), (origin, other))
-    return found
+        for index in sorted(order):
+            (first, first_origin), (second, second_origin) = pairs[index]
+            _append(sources, counts, prompt, (first, second), (first_origin, second_origin))
+    return sources
 
 
 def _append(
-    found: list[PairSource],
+    sources: list[PairSource],
     counts: Counter[str],
     prompt: Prompt,
     texts: tuple[str, str],
@@ -155,4 +155,4 @@ def _append(
     elif first.strip() == second.strip():
         counts["pairs of equal texts"] += 1
     else:
-        found.append(PairSource(ResponsePair(prompt.id, prompt.messages, first, second), prompt, origins))
+        sources.append(PairSource(ResponsePair(prompt.id, prompt.messages, first, second), prompt, origins))

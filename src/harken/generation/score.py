@@ -1,4 +1,4 @@
-"""Score responses that exist already with any scorers of an evaluation; every column of the table is kept."""
+"""Score existing responses with any scorers of an evaluation; every column of the table is kept."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from harken.run.terminal import format_table
 PRIMARY_SCORE = "reward"
 """The column of the primary scorer's scores, as in the table of an evaluation."""
 KEPT_REWARD = "score_reward"
-"""The column that keeps a `reward` of the responses which is none of their scores."""
+"""The column for the responses' own `reward`, unless it is a copy of one of their scores."""
 UNNAMED_POLICY = "responses"
-"""The policy of rows that name none."""
+"""Policy name for rows without one."""
 
 
 def run_score(config: ScoringConfig, output: Path) -> ResponsesFolder:
@@ -60,13 +60,13 @@ def run_score(config: ScoringConfig, output: Path) -> ResponsesFolder:
 def _run(config: ScoringConfig, folder: ResponsesFolder) -> ResponsesFolder:
     path = response_file(config.responses)
     checksums.verify_file(Path(path).expanduser())
-    read = read_external_responses(path, renamed=config.columns)
+    responses_read = read_external_responses(path, renamed=config.columns)
     rows = dict(columns.rename_columns(files.read_source_rows(path, "train"), config.columns, path))
-    scorers = resolve_scorers(config.reward_model, config.judges, [number_columns(read)])
+    scorers = resolve_scorers(config.reward_model, config.judges, [number_columns(responses_read)])
     names = score_names(config)
     _require_new(names, rows.values(), path)
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
-        "fingerprints": {"responses": fingerprint_rows(read), **scorers.fingerprints()},
+        "fingerprints": {"responses": fingerprint_rows(responses_read), **scorers.fingerprints()},
         "batch_shape": BATCH_SHAPE,
         "device_kind": device_kind(choose_device(config.device)),
     }
@@ -76,10 +76,10 @@ def _run(config: ScoringConfig, folder: ResponsesFolder) -> ResponsesFolder:
         settings["prompts"] = fixed_inputs.fingerprint_prompts(prompts)
 
     def make() -> Made:
-        given = match_prompts(read, prompts, path)
-        responses, places = _by_policy(read, given)
+        matched_prompts = match_prompts(responses_read, prompts, path)
+        responses, places = _by_policy(responses_read, matched_prompts)
         scores = _scores(config, scorers, responses, folder.shards, names)
-        table = _table(read, rows, given, responses, places, scores, names)
+        table = _table(responses_read, rows, matched_prompts, responses, places, scores, names)
         write_rows(folder.responses, table)
         lineage = {
             "responses": {"name": config.responses, "fingerprint": settings["fingerprints"]["responses"]},
@@ -106,8 +106,8 @@ def score_names(config: ScoringConfig) -> list[str]:
 
 def _require_new(names: Sequence[str], rows: Any, path: str) -> None:
     """Raise UserError where a score would replace a column of the responses."""
-    there = {key for row in rows if isinstance(row, dict) for key in row}
-    if taken := [name for name in names if name in there]:
+    existing = {key for row in rows if isinstance(row, dict) for key in row}
+    if taken := [name for name in names if name in existing]:
         raise UserError(
             f"the responses have a column {taken[0]} already, and no score is replaced",
             where=path,
@@ -117,31 +117,34 @@ def _require_new(names: Sequence[str], rows: Any, path: str) -> None:
 
 
 def _by_policy(
-    read: Sequence[ExternalResponse], prompts: Sequence[Prompt | None]
+    responses: Sequence[ExternalResponse], prompts: Sequence[Prompt | None]
 ) -> tuple[dict[str, PolicyResponses], list[tuple[str, int] | None]]:
-    """Return the responses of each policy, and for each response read its policy and its number there.
+    """Return the responses of each policy, and for each response read its policy and its index there.
 
-    None for one that cannot be scored: it has no text, or its prompt is not known.
+    The index is None for one that cannot be scored: it has no text, or its prompt is not known.
     """
     rollouts: dict[str, list[Rollout]] = {}
     external: dict[str, list[ExternalResponse]] = {}
     samples: dict[tuple[str, str], int] = {}
     places: list[tuple[str, int] | None] = []
-    for response, prompt in zip(read, prompts, strict=True):
+    for response, prompt in zip(responses, prompts, strict=True):
         if prompt is None or response.text is None:
             places.append(None)
             continue
         policy = response.generator or UNNAMED_POLICY
-        number = samples.get((policy, prompt.id), 0)
-        samples[policy, prompt.id] = number + 1
-        sample = number if response.sample is None else response.sample
+        sample_count = samples.get((policy, prompt.id), 0)
+        samples[policy, prompt.id] = sample_count + 1
+        sample = sample_count if response.sample is None else response.sample
         stop = response.stop or "end_of_turn"
-        own = rollouts.setdefault(policy, [])
-        places.append((policy, len(own)))
-        own.append(Rollout(prompt, sample, (), (), (), response.text, stop, policy))
+        policy_rollouts = rollouts.setdefault(policy, [])
+        places.append((policy, len(policy_rollouts)))
+        policy_rollouts.append(Rollout(prompt, sample, (), (), (), response.text, stop, policy))
         external.setdefault(policy, []).append(response)
-    found = {policy: PolicyResponses(own, None, external[policy]) for policy, own in rollouts.items()}
-    return found, places
+    policy_responses = {
+        policy: PolicyResponses(policy_rollouts, None, external[policy])
+        for policy, policy_rollouts in rollouts.items()
+    }
+    return policy_responses, places
 
 
 def _scores(
@@ -152,13 +155,13 @@ def _scores(
     names: Sequence[str],
 ) -> dict[str, Mapping[str, Sequence[float | None]]]:
     """Return the scores by column and policy, the primary scorer's first."""
-    first: Mapping[str, Sequence[float | None]] = first_scores(scorers, responses, config, shards)
+    primary: Mapping[str, Sequence[float | None]] = first_scores(scorers, responses, config, shards)
     further = further_scores(scorers, responses, config, shards)
-    return dict(zip(names, [first, *further.values()], strict=True))
+    return dict(zip(names, [primary, *further.values()], strict=True))
 
 
 def _table(
-    read: Sequence[ExternalResponse],
+    responses_read: Sequence[ExternalResponse],
     rows: Mapping[str, Any],
     prompts: Sequence[Prompt | None],
     responses: Mapping[str, PolicyResponses],
@@ -166,49 +169,54 @@ def _table(
     scores: Mapping[str, Mapping[str, Sequence[float | None]]],
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Return one row per response read: the columns of an evaluation's table, the scores, then the file's others."""
+    """Return one row per response: the columns of an evaluation's table, the scores, then the file's other columns."""
     scored = []
-    for response, prompt, place in zip(read, prompts, places, strict=True):
-        own: dict[str, float | None] = dict.fromkeys([PRIMARY_SCORE, *names])
-        if place is None:
-            # A row of the table all the same: what is not known of it is null.
+    for response, prompt, position in zip(responses_read, prompts, places, strict=True):
+        row_scores: dict[str, float | None] = dict.fromkeys([PRIMARY_SCORE, *names])
+        if position is None:
+            # The row stays in the table; unknown values are null.
             blank = Rollout(
                 prompt or Prompt(response.id or "", response.messages), 0, (), (), (), "", "length", ""
             )
             row = response_row(
-                response.generator or UNNAMED_POLICY, PolicyResponses([blank], None, [response]), 0, own
+                response.generator or UNNAMED_POLICY,
+                PolicyResponses([blank], None, [response]),
+                0,
+                row_scores,
             ) | {"response": response.text, "sample": response.sample}
         else:
-            policy, number = place
-            own = {name: scores[name][policy][number] for name in names}
-            row = response_row(policy, responses[policy], number, {PRIMARY_SCORE: own[names[0]], **own})
+            policy, index = position
+            row_scores = {name: scores[name][policy][index] for name in names}
+            row = response_row(
+                policy, responses[policy], index, {PRIMARY_SCORE: row_scores[names[0]], **row_scores}
+            )
         scored.append(row)
-    others = _other_columns(read, rows, scored[0].keys())
-    return [row | other for row, other in zip(scored, others, strict=True)]
+    other_columns = _other_columns(responses_read, rows, scored[0].keys())
+    return [row | further for row, further in zip(scored, other_columns, strict=True)]
 
 
 def _other_columns(
-    read: Sequence[ExternalResponse], rows: Mapping[str, Row], taken: Any
+    responses: Sequence[ExternalResponse], rows: Mapping[str, Row], row_columns: Any
 ) -> list[dict[str, Any]]:
     """Return the further columns of each response's row; a column of objects or of mixed types becomes JSON text.
 
     The column that the response was read from is left out. The responses' own column `reward`, unless it is a copy of
     one of their scores, is kept as `score_reward`.
     """
-    known = {*taken, *RESPONSE_COLUMNS, *GENERATOR_COLUMNS}
-    kept_reward = KEPT_REWARD not in taken and _has_own_reward(list(rows.values()))
-    found = []
-    for response in read:
+    written_columns = {*row_columns, *RESPONSE_COLUMNS, *GENERATOR_COLUMNS}
+    kept_reward = KEPT_REWARD not in row_columns and _has_own_reward(list(rows.values()))
+    other_columns = []
+    for response in responses:
         row = rows[response.where]
-        other = {key: value for key, value in row.items() if key not in known}
+        further = {key: value for key, value in row.items() if key not in written_columns}
         if type(row.get("prompt_tokens")) is int:
-            other["prompt_tokens"] = row["prompt_tokens"]
+            further["prompt_tokens"] = row["prompt_tokens"]
         if kept_reward:
-            other[KEPT_REWARD] = row.get(PRIMARY_SCORE)
-        found.append(other)
-    names = list(dict.fromkeys(name for other in found for name in other))
-    values = {name: _plain([other.get(name) for other in found]) for name in names}
-    return [{name: values[name][number] for name in names} for number in range(len(found))]
+            further[KEPT_REWARD] = row.get(PRIMARY_SCORE)
+        other_columns.append(further)
+    names = list(dict.fromkeys(name for further in other_columns for name in further))
+    values = {name: _plain([further.get(name) for further in other_columns]) for name in names}
+    return [{name: values[name][index] for name in names} for index in range(len(other_columns))]
 
 
 def _has_own_reward(rows: Sequence[Row]) -> bool:
@@ -220,8 +228,11 @@ def _has_own_reward(rows: Sequence[Row]) -> bool:
 
 
 def _plain(cells: Sequence[Any]) -> list[Any]:
-    """Return the cells as they are where all are text, numbers or truth values alone, else as JSON text."""
-    kinds = {bool if isinstance(c, bool) else float if isinstance(c, int | float) else type(c) for c in cells}
+    """Return the cells unchanged if all are text, all numbers or all booleans, else as JSON text."""
+    kinds = {
+        bool if isinstance(cell, bool) else float if isinstance(cell, int | float) else type(cell)
+        for cell in cells
+    }
     if kinds - {type(None)} in ({str}, {bool}, {float}, set()):
         return list(cells)
     return [None if cell is None else json.dumps(cell, ensure_ascii=False, default=str) for cell in cells]
@@ -236,7 +247,7 @@ def _counts(table: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
 
 
 def _means(table: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """Return a table of each policy's mean scores and of how many responses have one."""
+    """Return a table of each policy's mean scores and the number of responses with a score."""
     policies = list(dict.fromkeys(str(row["policy"]) for row in table))
     cells: dict[str, list[str]] = {"policy": policies, "responses": []}
     cells["responses"] = [str(sum(row["policy"] == policy for row in table)) for policy in policies]

@@ -65,12 +65,14 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     references = _add_references(models) if config.reference == "auto" else {}
     baselines = _baselines(list(config.policies), references)
     steering = {
-        name: Steering(Direction.load(Path(own.direction).expanduser()), own.strength)
-        for name, own in config.steering.items()
+        name: Steering(Direction.load(Path(policy_steering.direction).expanduser()), policy_steering.strength)
+        for name, policy_steering in config.steering.items()
     }
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
         "fingerprints": {name: lineage_fingerprint(source) for name, source in models.items()},
-        "directions": {name: own.direction.facts.get("sha256") for name, own in steering.items()},
+        "directions": {
+            name: policy_steering.direction.facts.get("sha256") for name, policy_steering in steering.items()
+        },
         "probes": hashlib.sha256(json.dumps([asdict(p) for p in probes]).encode()).hexdigest(),
         "batch_shape": {"probes": SHARD_PROBES},
         "device_kind": device_kind(choose_device(config.device)),
@@ -82,11 +84,13 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
             name: _of_policy(number, name, source, probes, config, folder.shards, steering.get(name))
             for number, (name, source) in enumerate(models.items())
         }
-        results = {name: [_result(row) for row in own] for name, own in rows.items()}
-        found = compare_policies(results, suites, baselines)
-        found["references"] = {added: list(names) for added, names in _by_reference(references).items()}
-        write_rows(folder.responses, [row for own in rows.values() for row in own])
-        atomic.write_json(folder.results, found)
+        results = {name: [_result(row) for row in policy_steering] for name, policy_steering in rows.items()}
+        results_by_policy = compare_policies(results, suites, baselines)
+        results_by_policy["references"] = {
+            added: list(names) for added, names in _by_reference(references).items()
+        }
+        write_rows(folder.responses, [row for policy_steering in rows.values() for row in policy_steering])
+        atomic.write_json(folder.results, results_by_policy)
         lineage = {
             "policies": {
                 name: {"name": source.name, "fingerprint": settings["fingerprints"][name]}
@@ -101,32 +105,32 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
 
 
 def _add_references(models: dict[str, ModelSource]) -> dict[str, str]:
-    """Add the model that each adapter was trained from, unless it is there. Returns policy → its reference's name."""
-    known = {lineage_fingerprint(source): name for name, source in reversed(models.items())}
+    """Add the model that each adapter was trained from, unless it is present. Returns policy → its reference's name."""
+    name_by_fingerprint = {lineage_fingerprint(source): name for name, source in reversed(models.items())}
     references: dict[str, str] = {}
     for name, source in list(models.items()):
         if source.kind != "adapter" or source.base is None:
             continue
         fingerprint = lineage_fingerprint(source.base)
-        if fingerprint not in known:
+        if fingerprint not in name_by_fingerprint:
             added = "reference"
             while added in models:
                 added += "'"
-            known[fingerprint], models[added] = added, source.base
-        references[name] = known[fingerprint]
+            name_by_fingerprint[fingerprint], models[added] = added, source.base
+        references[name] = name_by_fingerprint[fingerprint]
     return references
 
 
 def _baselines(policies: Sequence[str], references: Mapping[str, str]) -> dict[str, str]:
-    """Return the policy that each one is compared with: its reference, else the first of the configuration."""
+    """Return the policy that each one is compared with: its reference, else the first policy."""
     return {name: baseline for name in policies if (baseline := references.get(name, policies[0])) != name}
 
 
 def _by_reference(references: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    policies_by_reference: dict[str, list[str]] = {}
     for policy, reference in references.items():
-        found.setdefault(reference, []).append(policy)
-    return found
+        policies_by_reference.setdefault(reference, []).append(policy)
+    return policies_by_reference
 
 
 def _of_policy(
@@ -138,7 +142,7 @@ def _of_policy(
     shards: Path,
     steering: Steering | None,
 ) -> list[dict[str, Any]]:
-    """Return one row per probe, from the finished shards and from those that are computed now."""
+    """Return one row per probe, from finished and newly computed shards."""
     say(f"{name}: {source.describe()}" + (f", {steering.describe()}" if steering else ""))
 
     @cache
@@ -152,8 +156,8 @@ def _of_policy(
         for start in range(0, len(probes), SHARD_PROBES):
             batch = probes[start : start + SHARD_PROBES]
             path = shards / f"probes-{number:02d}-{start:06d}.jsonl"
-            found = load_or_make_shard(path, partial(_shard, engine, name, batch, config))
-            rows += [_row(name, probe, answers) for probe, answers in zip(batch, found, strict=True)]
+            outputs = load_or_make_shard(path, partial(_shard, engine, name, batch, config))
+            rows += [_row(name, probe, output) for probe, output in zip(batch, outputs, strict=True)]
             count.update(len(batch))
     return rows
 
@@ -170,13 +174,13 @@ def _shard(
     ]
     backbone, role, limit = loaded.backbone, loaded.role, config.max_length
     with backbone.role(role), steered(backbone, loaded.steering):
-        found = target_logprobs(backbone, role, loaded.renderer, targets, limit, config.micro_batch_tokens)
-    values = iter(found)
-    asked = [probe for probe in probes if config.generate and probe.truth]
-    prompts = [Prompt(probe.id, probe.messages) for probe in asked]
+        logprobs = target_logprobs(backbone, role, loaded.renderer, targets, limit, config.micro_batch_tokens)
+    values = iter(logprobs)
+    known_truth = [probe for probe in probes if config.generate and probe.truth]
+    prompts = [Prompt(probe.id, probe.messages) for probe in known_truth]
     sampling = Sampling(config.max_gen_len, 0.0, config.seed)
     rollouts = loaded.generate(prompts, sampling, name, PROBE_PURPOSE) if prompts else []
-    said = {
+    responses = {
         rollout.prompt.id: {
             "response": rollout.text,
             "stop": rollout.stop,
@@ -189,15 +193,15 @@ def _shard(
         {
             "log_odds": next(values) - next(values),
             "neutral_log_odds": next(values) - next(values),
-            **said.get(probe.id, nothing),
+            **responses.get(probe.id, nothing),
         }
         for probe in probes
     ]
 
 
-def _row(policy: str, probe: Probe, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a probe; the rules of this version read what its response states."""
-    response, outcome = answers["response"], None
+def _row(policy: str, probe: Probe, output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a probe; the current rules read which claim its response states."""
+    response, outcome = output["response"], None
     if response is not None:
         outcome = read_outcome(response, probe.truth, probe.claim, user_is_right=probe.user_is_right)
     return {
@@ -211,11 +215,11 @@ def _row(policy: str, probe: Probe, answers: Mapping[str, Any]) -> dict[str, Any
         "honest": probe.honest,
         "truth": json.dumps(probe.truth, ensure_ascii=False),
         "claim": json.dumps(probe.claim, ensure_ascii=False),
-        "log_odds": float(answers["log_odds"]),
-        "neutral_log_odds": float(answers["neutral_log_odds"]),
+        "log_odds": float(output["log_odds"]),
+        "neutral_log_odds": float(output["neutral_log_odds"]),
         "response": response,
-        "stop": answers["stop"],
-        "response_tokens": answers["response_tokens"],
+        "stop": output["stop"],
+        "response_tokens": output["response_tokens"],
         "outcome": outcome,
     }
 

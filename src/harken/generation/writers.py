@@ -25,16 +25,16 @@ class Writer(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what its replies depend on, as JSON."""
+        """Return the inputs of its replies as JSON."""
         ...
 
     def write(self, conversations: Sequence[Sequence[Message]], purpose: str) -> list[str]:
-        """Return a reply to each conversation, "" where there is none."""
+        """Return a reply to each conversation, "" without one."""
         ...
 
 
 class LocalPolicyWriter:
-    """Sample replies of a local policy. A reply depends on weights, seed, purpose and conversation alone."""
+    """Sample replies of a local policy. A reply depends only on weights, seed, purpose and conversation."""
 
     def __init__(self, config: ConstitutionConfig, writer: LocalWriter) -> None:
         self._config, self._source = config, require_use(resolve(writer.model_name), "policy")
@@ -53,7 +53,7 @@ class LocalPolicyWriter:
         """Return a sampled reply to each conversation."""
         prompts = [Prompt(content_hash(tuple(turns)), tuple(turns)) for turns in conversations]
         sampling = Sampling(self._config.max_gen_len, self._config.temperature, self._config.seed)
-        return [one.text for one in self._engine.generate(prompts, sampling, "writer", purpose)]
+        return [rollout.text for rollout in self._engine.generate(prompts, sampling, "writer", purpose)]
 
 
 class ChatEndpointWriter:
