@@ -63,6 +63,6 @@ def card(
         reference=reference,
         learning_curve=learning_curve,
     )
-    found = card_of_run(run, request, output_dir)
-    show("\n".join(card_lines(found)))
+    report = card_of_run(run, request, output_dir)
+    show("\n".join(card_lines(report)))
     show(f"\ncard     {(output_dir or run_of(run).card.root) / 'card.md'}")

@@ -18,6 +18,19 @@ from harken.run.terminal import columns, format_table, show
 CHECK = "check"
 data_commands = typer.Typer(cls=default_verb(CHECK), rich_markup_mode=None)
 
+RaterColumnList = Annotated[
+    str | None, typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater. [annotator1, …]")
+]
+ItemColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="One row per vote: the column of the item. [item, id, …]")
+]
+RaterColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="One row per vote: who voted. [rater, annotator, …]")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="One row per vote: the label. [label, vote, …]")
+]
+
 
 @data_commands.callback()
 def data() -> None:
@@ -66,15 +79,15 @@ def check_command(
         from harken.data.layouts import LAYOUTS
 
         cells = {
-            "layout": [known.name for known in LAYOUTS],
-            "description": [known.description for known in LAYOUTS],
+            "layout": [row_layout.name for row_layout in LAYOUTS],
+            "description": [row_layout.description for row_layout in LAYOUTS],
         }
         show(format_table(cells, width=columns(), wrap=True))
         return
     if path is None:
         raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
-    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
-    settings = {key: value for key, value in given.items() if value is not None}
+    options = {"path": path, "task": task, "layout": layout, "max_length": max_length}
+    settings = {key: value for key, value in options.items() if value is not None}
     config = config_files.validate_settings(DataConfig, settings, "harken data")
 
     from harken.data_check import check_data
@@ -86,19 +99,10 @@ def check_command(
 @data_commands.command("agreement")
 def rater_agreement_command(
     path: Annotated[str, typer.Argument(metavar="FILE", help="Rows with the labels of several raters.")],
-    raters: Annotated[
-        str | None, typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater. [annotator1, …]")
-    ] = None,
-    item: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="One row per vote: the column of the item. [item, id, …]"),
-    ] = None,
-    rater: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="One row per vote: who voted. [rater, annotator, …]")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="One row per vote: the label. [label, vote, …]")
-    ] = None,
+    raters: RaterColumnList = None,
+    item: ItemColumn = None,
+    rater: RaterColumn = None,
+    label: LabelColumn = None,
     calibration: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Decide go or no-go by the first N rows alone. [all rows]"),
@@ -133,19 +137,14 @@ def rater_agreement_command(
       harken data agreement votes.jsonl --item task_id --rater worker --label choice
       harken data agreement round1.jsonl --calibration 200 --min-alpha 0.5 --gate
     """
+    names = _rater_names(raters, item, rater, label)
+
     from harken.data.raters.measure import measure_raters
     from harken.data.raters.rated_rows import RaterColumns
 
-    named = tuple(name.strip() for name in (raters or "").split(",") if name.strip())
-    if named and (item or rater or label):
-        raise UserError(
-            "--raters names one column per rater, --item, --rater and --label one row per vote",
-            where="harken data agreement",
-            fix="give one or the other",
-        )
     measured = measure_raters(
         path,
-        RaterColumns(named, item, rater, label),
+        RaterColumns(names, item, rater, label),
         calibration=calibration,
         min_alpha=min_alpha,
         min_gold=min_gold,
@@ -158,6 +157,18 @@ def rater_agreement_command(
         atomic.write_json(out, measured.to_dict())
         show(f"written: {out}")
     raise typer.Exit(1 if gate and measured.verdict["status"] != "go" else 0)
+
+
+def _rater_names(raters: str | None, *vote_columns: str | None) -> tuple[str, ...]:
+    """Return the columns of the raters. Raises UserError if columns of single votes are given, too."""
+    names = tuple(name.strip() for name in (raters or "").split(",") if name.strip())
+    if names and any(vote_columns):
+        raise UserError(
+            "--raters names one column per rater, --item, --rater and --label one row per vote",
+            where="harken data agreement",
+            fix="give one or the other",
+        )
+    return names
 
 
 @data_commands.command("pack")

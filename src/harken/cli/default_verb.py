@@ -1,4 +1,4 @@
-"""Let a group of commands stand for one of its verbs: `harken review PATH` is `harken review serve PATH`."""
+"""Give a group of commands a default verb: `harken review PATH` is `harken review serve PATH`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typer.core import TyperGroup
 
 
 def default_verb(verb: str) -> type[TyperGroup]:
-    """Return the class of a group in which a first argument that names no verb belongs to `verb`.
+    """Return the class of a command group in which `verb` is the default.
 
-    So do no arguments at all, unless the group then shows its help.
+    It is used when the first argument is not a verb, and without arguments unless the group then shows its help.
     """
 
     class DefaultVerb(TyperGroup):
@@ -20,8 +20,8 @@ def default_verb(verb: str) -> type[TyperGroup]:
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             """Insert the verb unless a verb or --help comes first."""
-            known = {*self.commands, "--help", "-h"}
-            if (args and args[0] not in known) or (not args and not self.no_args_is_help):
+            verbs = {*self.commands, "--help", "-h"}
+            if (args and args[0] not in verbs) or (not args and not self.no_args_is_help):
                 args = [verb, *args]
             return super().parse_args(ctx, args)
 

@@ -15,58 +15,66 @@ from harken.errors import UserError
 evaluation_commands = typer.Typer(rich_markup_mode=None)
 
 
+Policies = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME=]POLICY...",
+        help="Models, run folders, checkpoints or files of responses. The first is the baseline.",
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option("--config", metavar="NAME|FILE", help="A YAML file with the keys of an evaluation."),
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The prompts. [those of the files of responses]")
+]
+Scorer = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SCORER",
+        help="A reward model's folder, my_reward.py:score, a rule such as intact, or column:NAME. Repeatable; the "
+        "first gives the reward. [a column reward or score that all files have, else intact]",
+    ),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Leave out the prompts of these rows, such as exported pairs of a review. Repeatable.",
+    ),
+]
+Budgets = Annotated[
+    str | None,
+    typer.Option(metavar="N,N", help="Also compare the responses truncated at these numbers of tokens."),
+]
+BatchSensitivity = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Generate and score N prompts again, one at a time, and report changes."),
+]
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        "--suite",
+        metavar="NAME",
+        help="sycophancy: probes of sycophancy and stubbornness in place of prompts (docs/sycophancy.md).",
+    ),
+]
+
+
 @evaluation_commands.command("eval")
 def evaluate(
-    policies: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME=]POLICY...",
-            help="Models, run folders, checkpoints or files of responses. The first is the baseline.",
-        ),
-    ] = None,
-    config_file: Annotated[
-        str | None,
-        typer.Option("--config", metavar="NAME|FILE", help="A YAML file with the keys of an evaluation."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The prompts. [those of the files of responses]")
-    ] = None,
-    scorer: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCORER",
-            help="A reward model's folder, my_reward.py:score, a rule such as intact, or column:NAME. Repeatable; the "
-            "first gives the reward. [a column reward or score that all files have, else intact]",
-        ),
-    ] = None,
+    policies: Policies = None,
+    config_file: Config = None,
+    data: Data = None,
+    scorer: Scorer = None,
     samples: Annotated[int | None, typer.Option(metavar="N", help="Responses per prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0: greedy decoding. [0]")] = None,
     max_gen_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens per response. [64]")] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Leave out the prompts of these rows, such as exported pairs of a review. Repeatable.",
-        ),
-    ] = None,
-    budgets: Annotated[
-        str | None,
-        typer.Option(metavar="N,N", help="Also compare the responses truncated at these numbers of tokens."),
-    ] = None,
-    batch_sensitivity: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Generate and score N prompts again, one at a time, and report changes."
-        ),
-    ] = None,
-    suite_name: Annotated[
-        str | None,
-        typer.Option(
-            "--suite",
-            metavar="NAME",
-            help="sycophancy: probes of sycophancy and stubbornness in place of prompts (docs/sycophancy.md).",
-        ),
-    ] = None,
+    leave_out: LeaveOut = None,
+    budgets: Budgets = None,
+    batch_sensitivity: BatchSensitivity = None,
+    suite_name: Suite = None,
     set_: Set = None,
     output_dir: OutputDir = None,
 ) -> None:
@@ -85,36 +93,42 @@ def evaluate(
       harken eval --suite sycophancy embedded outputs/03_ppo
       harken eval --suite sycophancy outputs/03_ppo --data truthfulqa.jsonl --set limit=100
     """
-    given: dict[str, Any] = {"policies": policies_from(policies)} if policies else {}
+    settings: dict[str, Any] = {} if not policies else {"policies": policies_from(policies)}
     if suite_name is not None:
         options = {
             "--scorer": scorer, "--samples": samples, "--temperature": temperature, "--leave-out": leave_out,
             "--budgets": budgets, "--batch-sensitivity": batch_sensitivity,
         }  # fmt: skip
         _check_suite(suite_name, options)
-        given |= {"data": [data]} if data is not None else {}
-        given |= {"max_gen_len": max_gen_len} if max_gen_len is not None else {}
-        _evaluate_sycophancy(config_file, set_ or [], output_dir, given)
+        settings |= _without_none(data=None if data is None else [data], max_gen_len=max_gen_len)
+        _evaluate_sycophancy(config_file, set_ or [], output_dir, settings)
         return
-    if scorer:
-        given |= scorers_from(scorer)
-    if data is not None:
-        given["data"] = {"path": data}
-    further = {
-        "leave_out": leave_out,
-        "samples": samples,
-        "temperature": temperature,
-        "max_gen_len": max_gen_len,
-        "budgets": _integers(budgets, "--budgets"),
-        "batch_sensitivity": batch_sensitivity,
-    }
-    given |= {key: value for key, value in further.items() if value is not None}
-    if config_file is None and not policies:
+    settings |= (scorers_from(scorer) if scorer else {}) | _without_none(
+        data=None if data is None else {"path": data},
+        leave_out=leave_out,
+        samples=samples,
+        temperature=temperature,
+        max_gen_len=max_gen_len,
+        budgets=_integers(budgets, "--budgets"),
+        batch_sensitivity=batch_sensitivity,
+    )
+    _evaluate_responses(config_file, set_ or [], output_dir, settings)
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _evaluate_responses(
+    config_file: str | None, overrides: list[str], output_dir: Path | None, values: dict[str, Any]
+) -> None:
+    if config_file is None and "policies" not in values:
         raise UserError(
             "no policies to compare",
             fix="name models or files of responses, or a file of settings with --config (harken eval --help)",
         )
-    config = config_files.load_evaluation(config_file, set_ or [], output_dir, given)
+    config = config_files.load_evaluation(config_file, overrides, output_dir, values)
 
     from harken import report as reports
     from harken.evaluate import budget_table, suite
@@ -141,15 +155,15 @@ def _check_suite(name: str, options: dict[str, Any]) -> None:
 
 
 def _evaluate_sycophancy(
-    config_file: str | None, overrides: list[str], output_dir: Path | None, given: dict[str, Any]
+    config_file: str | None, overrides: list[str], output_dir: Path | None, values: dict[str, Any]
 ) -> None:
-    if config_file is None and "policies" not in given:
+    if config_file is None and "policies" not in values:
         raise UserError(
             "no policies to evaluate",
             where="--suite sycophancy",
             fix="name models or run folders (harken eval --help)",
         )
-    config = config_files.load_sycophancy(config_file, overrides, output_dir, given)
+    config = config_files.load_sycophancy(config_file, overrides, output_dir, values)
 
     from harken.generation.sycophancy import run_sycophancy
     from harken.run import json_io
@@ -157,15 +171,15 @@ def _evaluate_sycophancy(
     from harken.sycophancy.table import sycophancy_table
 
     folder = run_sycophancy(config, Path(str(config.output_dir)))
-    found = json_io.read_object(folder.results)
-    show("\n" + sycophancy_table(found, found["references"]))
+    results = json_io.read_object(folder.results)
+    show("\n" + sycophancy_table(results, results["references"]))
 
 
 def _integers(text: str | None, option: str) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(number) for number in text.split(",")]
     except ValueError:
         raise UserError(
             f"{text!r} is not a list of whole numbers", where=option, fix="write it as in 64,128"
@@ -191,7 +205,7 @@ def compare_command(
     from harken.evaluate.compare_folders import compare_folders
     from harken.run.terminal import show
 
-    show("\n".join(one.text() for one in compare_folders(left, right)).rstrip())
+    show("\n".join(comparison.text() for comparison in compare_folders(left, right)).rstrip())
 
 
 @evaluation_commands.command("frontier")

@@ -51,16 +51,16 @@ def generate_command(
       harken generate sft=outputs/01_sft base=embedded --prompts demo:prompts --set data.limit=64
       harken generate --config my_generation.yml
     """
-    given: dict[str, Any] = {"policies": policies_from(policies)} if policies else {}
+    values: dict[str, Any] = {"policies": policies_from(policies)} if policies else {}
     if prompts is not None:
-        given["data"] = {"path": prompts}
+        values["data"] = {"path": prompts}
     options = {"samples": samples, "temperature": temperature, "max_gen_len": max_gen_len}
-    given |= _set_options(options)
+    values |= _set_options(options)
     if config_file is None and not policies:
         raise UserError("no model to generate with", fix="name one (harken generate --help)")
     if config_file is None and prompts is None:
         raise UserError("no prompts to respond to", fix="name a file with --prompts")
-    config = config_files.load_generation(config_file, set_ or [], out, given)
+    config = config_files.load_generation(config_file, set_ or [], out, values)
 
     from harken.generation.generate import run_generate
 
@@ -98,11 +98,11 @@ def score_command(
       harken score outputs/responses --with outputs/02_rm --with my_reward.py:score
       harken score theirs.jsonl --with intact
     """
-    given: dict[str, Any] = {} if responses is None else {"responses": responses}
+    values: dict[str, Any] = {} if responses is None else {"responses": responses}
     if with_:
-        given["judges"] = judges_from(with_)
+        values["judges"] = judges_from(with_)
     _require_responses(responses, config_file, "score")
-    config = config_files.load_scoring(config_file, set_ or [], out or _beside(responses, "scored"), given)
+    config = config_files.load_scoring(config_file, set_ or [], out or _beside(responses, "scored"), values)
 
     from harken.generation.score import run_score
 
@@ -146,14 +146,14 @@ def pairs_command(
       harken pairs outputs/scored --how best --threshold 0 --truncated drop --out outputs/best
       harken train --preset smollm2-135m_rm --set data.path=outputs/pairs/pairs.jsonl
     """
-    given: dict[str, Any] = {} if responses is None else {"responses": responses}
+    values: dict[str, Any] = {} if responses is None else {"responses": responses}
     options = {
         "how": how, "score": score, "margin": margin, "threshold": threshold, "ties": ties, "strength": strength,
         "truncated": truncated,
     }  # fmt: skip
-    given |= _set_options(options)
+    values |= _set_options(options)
     _require_responses(responses, config_file, "pairs")
-    config = config_files.load_pairs(config_file, set_ or [], out or _beside(responses, "pairs"), given)
+    config = config_files.load_pairs(config_file, set_ or [], out or _beside(responses, "pairs"), values)
 
     from harken.generation.pairs import run_pairs
 
@@ -171,9 +171,9 @@ def _require_responses(responses: str | None, config_file: str | None, command: 
         )
 
 
-def _beside(responses: str | None, what: str) -> Path | None:
+def _beside(responses: str | None, suffix: str) -> Path | None:
     """Return the default folder of what is made of responses; None where a file of settings names them."""
     if responses is None:
         return None
     path = Path(responses)
-    return path.with_name(f"{path.stem if path.suffix else path.name}-{what}")
+    return path.with_name(f"{path.stem if path.suffix else path.name}-{suffix}")

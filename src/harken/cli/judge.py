@@ -50,10 +50,10 @@ def judge_agreement_command(
       harken judge agreement golden.jsonl --judge http://127.0.0.1:8000/v1#my-model --out outputs/agreement
       harken judge agreement golden.jsonl --judge my_judge.yml --set judge.api_key_env=OPENAI_API_KEY
     """
-    given: dict[str, Any] = {"data": {"path": file}, "judge": judge_from(judge)}
+    values: dict[str, Any] = {"data": {"path": file}, "judge": judge_from(judge)}
     if limit is not None:
-        given["limit"] = limit
-    config = config_files.load_agreement(set_ or [], out, given)
+        values["limit"] = limit
+    config = config_files.load_agreement(set_ or [], out, values)
 
     from harken.judging.measure import measure_judge_agreement
 
@@ -99,16 +99,16 @@ def label_command(
       harken label pairs.jsonl --judge my_judge.yml --limit 200
       harken train --preset smollm2-135m_rm --set data.path=outputs/labelled/pairs.jsonl
     """
-    given: dict[str, Any] = {} if responses is None else {"responses": responses}
+    values: dict[str, Any] = {} if responses is None else {"responses": responses}
     if judge is not None:
-        given["judge"] = judge_from(judge)
+        values["judge"] = judge_from(judge)
     if limit is not None:
-        given["limit"] = limit
+        values["limit"] = limit
     if config_file is None and (responses is None or judge is None):
         raise UserError(
             "responses and a judge are needed", where="harken label", fix="name them (harken label --help)"
         )
-    config = config_files.load_label(config_file, set_ or [], out, given)
+    config = config_files.load_label(config_file, set_ or [], out, values)
 
     from harken.generation.label import run_label
 
@@ -151,17 +151,17 @@ def constitution_command(
       harken constitution http://127.0.0.1:8000/v1#my-model --prompts my.jsonl --principles examples/principles.yml
       harken label outputs/constitution/pairs.jsonl --judge http://127.0.0.1:8000/v1#my-model
     """
-    given: dict[str, Any] = {} if model is None else {"writer": writer_from(model)}
-    given |= {} if prompts is None else {"data": {"path": prompts}}
-    given |= {} if principles is None else {"principles": principles}
-    given |= {} if rounds is None else {"rounds": rounds}
+    values: dict[str, Any] = {} if model is None else {"writer": writer_from(model)}
+    values |= {} if prompts is None else {"data": {"path": prompts}}
+    values |= {} if principles is None else {"principles": principles}
+    values |= {} if rounds is None else {"rounds": rounds}
     if config_file is None and None in (model, prompts, principles):
         raise UserError(
             "a model, --prompts and --principles are needed",
             where="harken constitution",
             fix="name them (harken constitution --help)",
         )
-    config = config_files.load_constitution(config_file, set_ or [], out, given)
+    config = config_files.load_constitution(config_file, set_ or [], out, values)
 
     from harken.generation.constitution import run_constitution
 

@@ -37,7 +37,7 @@ from harken.run.signals import Stopped
 from harken.run.terminal import has_colour, show, strip_control
 
 THREAD_TIMEOUT = 5.0
-"""Seconds that threads of user code have to end after the command."""
+"""Seconds that threads of user code may run after the command ends."""
 MAX_MESSAGE = 2000
 """Largest number of characters of an error line, which may quote text of any length."""
 FILES = {
@@ -81,11 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("HARKEN_DEBUG") == "1":
-        return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+        return app(words or ["--help"], prog_name="harken", standalone_mode=False) or 0
     try:
-        code = app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+        code = app(words or ["--help"], prog_name="harken", standalone_mode=False) or 0
     except UserError as error:
         return _print_error(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -109,7 +109,7 @@ def _run(arguments: list[str] | None) -> int:
         _print_error(f"interrupted. {resume_hint()}".strip())
     # A closed pipe, as in `harken … | head`, is not an error; any other write error of the output is.
     problem = streams.write_error("stdout")
-    if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
+    if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(words[:1]):
         fix = OS_ERROR_FIXES.get(problem.errno or 0, FIX_DISK_FULL)
         return _print_error(f"standard output: {problem.strerror}. Fix: {fix}")
     return code
@@ -146,8 +146,8 @@ def _print_error(text: str, code: int = 2) -> int:
     return code
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show_version: bool) -> None:
+    if show_version:
         typer.echo(f"harken {__version__}")
         raise typer.Exit
 
@@ -324,10 +324,10 @@ def verify(
     """
     from harken.run import verify as verification
 
-    found = verification.verify(folder)
-    for one in found:
-        typer.echo("\n".join(one.lines()))
-    raise typer.Exit(1 if any(one.problems for one in found) else 0)
+    verified = verification.verify(folder)
+    for folder_check in verified:
+        typer.echo("\n".join(folder_check.lines()))
+    raise typer.Exit(1 if any(folder_check.problems for folder_check in verified) else 0)
 
 
 @app.command()

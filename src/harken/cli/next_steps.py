@@ -22,7 +22,7 @@ QUICK = (
 
 
 def after_demo(page: Path) -> str:
-    """Return the next steps after the demo: put `harken` on the path, use your own data; the page's link comes last."""
+    """Return the next steps after the demo: put `harken` on the path and use your own data; the page's link is last."""
     steps = []
     if shutil.which("harken") is None:
         steps.append(f". {shlex.quote(str(_activate()))}     # puts `harken` on the PATH of this shell")

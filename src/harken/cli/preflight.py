@@ -112,8 +112,8 @@ def model(
 
     if dtype not in ("bfloat16", "float32"):
         raise UserError("is neither bfloat16 nor float32", where=f"--dtype {dtype}", fix="name one of them")
-    found = None if brief else model_support.support(source, dtype)
+    stages = None if brief else model_support.support(source, dtype)
     if as_json:
-        show(json.dumps(model_support.support_to_dict(source, found), ensure_ascii=False, indent=2))
+        show(json.dumps(model_support.support_to_dict(source, stages), ensure_ascii=False, indent=2))
     else:
-        show("\n" + model_support.support_table(found or []))
+        show("\n" + model_support.support_table(stages or []))

@@ -20,11 +20,11 @@ def list_presets() -> None:
     Examples:
       harken presets list
     """
-    found = sorted(config_files.list_presets(), key=lambda preset: (preset.kind, preset.name))
+    shipped = sorted(config_files.list_presets(), key=lambda preset: (preset.kind, preset.name))
     cells: dict[str, list[str]] = {
-        "kind": [preset.kind for preset in found],
-        "name": [preset.name for preset in found],
-        "summary": [preset.summary for preset in found],
+        "kind": [preset.kind for preset in shipped],
+        "name": [preset.name for preset in shipped],
+        "summary": [preset.summary for preset in shipped],
     }
     show(format_table(cells, width=columns(), wrap=True))
 

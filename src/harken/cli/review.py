@@ -201,8 +201,8 @@ def export_votes_command(
     from harken.review.export import export_pairs, write_pairs
     from harken.review.report import read_locked_votes
 
-    found, votes = read_locked_votes(ReviewFolder(study))
-    exported = export_pairs(found, votes, ties)
+    locked_study, votes = read_locked_votes(ReviewFolder(study))
+    exported = export_pairs(locked_study, votes, ties)
     write_pairs(out, exported, str(study))
     show(f"{out}: {exported.line()}\nLater evaluations: harken eval … --leave-out {out}")
 
@@ -228,10 +228,10 @@ def import_command(
     from harken.review.study import read_study
 
     folder = ReviewFolder(study)
-    found = read_study(folder)
+    served_study = read_study(folder)
     for path in votes:
-        new, known = import_votes(found, folder, path)
-        show(f"{path}: {new:,} votes added, {known:,} known already")
+        new_count, known_count = import_votes(served_study, folder, path)
+        show(f"{path}: {new_count:,} votes added, {known_count:,} known already")
 
 
 @hard_negative_commands.command("hard-negatives")
@@ -262,12 +262,12 @@ def hard_negatives_command(
       harken review outputs/hard                            let people decide first
       harken train --preset smollm2-135m_rm --set data.path=outputs/hard/pairs.jsonl
     """
-    given: dict[str, Any] = {"responses": responses}
-    given |= {"rules": rules.split(",")} if rules else {}
-    given |= {"reward_margin": reward_margin} if reward_margin is not None else {}
+    values: dict[str, Any] = {"responses": responses}
+    values |= {"rules": rules.split(",")} if rules else {}
+    values |= {"reward_margin": reward_margin} if reward_margin is not None else {}
     path = Path(responses)
     default = path.with_name(f"{path.stem if path.suffix else path.name}-hard-negatives")
-    config = config_files.load_hard_negatives(set_ or [], out or default, given)
+    config = config_files.load_hard_negatives(set_ or [], out or default, values)
 
     from harken.review.hard_negatives import run_hard_negatives
 
@@ -276,7 +276,7 @@ def hard_negatives_command(
 
 @dataclass(frozen=True)
 class ReviewRequest:
-    """Hold the options that say which review is meant; `serve` and `plan` share them."""
+    """The options that select a review; `serve` and `plan` share them."""
 
     paths: list[str]
     raters: str | None
@@ -287,19 +287,19 @@ class ReviewRequest:
     output_dir: Path | None
 
     def existing(self) -> ReviewFolder | None:
-        """Return the review that a single path names, None for anything else."""
+        """Return the review that a single path names, else None."""
         folder = ReviewFolder(Path(self.paths[0]))
         return folder if len(self.paths) == 1 and folder.study.is_file() else None
 
     def config(self) -> ReviewConfig:
         """Return the settings of a new review."""
-        given: dict[str, Any] = _reviewed(self.paths)
+        values: dict[str, Any] = _reviewed(self.paths)
         options = {"raters": _names(self.raters) or None, "items": self.items, "edge": self.edge}
-        given |= {key: value for key, value in options.items() if value is not None}
-        return config_files.load_review(self.config_file, self.set_ or [], self.output_dir, given)
+        values |= {key: value for key, value in options.items() if value is not None}
+        return config_files.load_review(self.config_file, self.set_ or [], self.output_dir, values)
 
     def open(self) -> tuple[Study, ReviewFolder]:
-        """Return the study that a path names, or the one of the settings in its folder, created if there is none."""
+        """Return the study that a path names, or that of the settings in its folder; create it if there is none."""
         from harken.review.study import FIX_SERVED, open_study, read_study
         from harken.run.lock import write_lock
 
@@ -322,9 +322,9 @@ def _names(text: str | None) -> list[str]:
 
 
 def _reviewed(paths: list[str]) -> dict[str, Any]:
-    """Return what is reviewed: a folder or a file of pairs, else policies.
+    """Return the settings of what is reviewed: a folder or a file of pairs, or policies.
 
-    A pipeline stands for its last evaluation, a training run for its held-out responses before training and now.
+    A pipeline stands for its last evaluation, a training run for its held-out responses before training and at present.
     """
     if len(paths) == 1 and "=" not in paths[0] and (pairs := Path(paths[0]) / "pairs.jsonl").is_file():
         return {"pairs_path": str(pairs)}

@@ -53,9 +53,9 @@ def detect(
     device: Device = "auto",
     dtype: DType = "bfloat16",
 ) -> None:
-    """Evaluate detectors of sycophancy on labelled responses, beside detectors that read nothing.
+    """Evaluate detectors of sycophancy on labelled responses, and compare them with trivial detectors.
 
-    Precision, recall, F1 and calibration with 95 % intervals. The rules always take part; a model adds contrast.
+    Precision, recall, F1 and calibration with 95 % intervals. The rules are always evaluated; a model adds contrast.
 
     \b
     Examples:
@@ -75,9 +75,9 @@ def detect(
         file, fit, classifier, model, direction, limit=limit, seed=seed, device=device, dtype=dtype
     )
     if output is not None:
-        atomic.write_json(output, {name: own.to_dict() for name, own in figures.items()})
-    first = next(iter(figures.values()))
-    show(f"{first.n:,} labelled responses of {file}\n\n{detector_table(figures, trivial)}")
+        atomic.write_json(output, {name: measured.to_dict() for name, measured in figures.items()})
+    first_figures = next(iter(figures.values()))
+    show(f"{first_figures.n:,} labelled responses of {file}\n\n{detector_table(figures, trivial)}")
 
 
 @sycophancy_commands.command("direction")

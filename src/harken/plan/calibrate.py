@@ -33,6 +33,9 @@ TIMED_MULTIPLICATIONS = 6e10
 """Approximate multiplications in a timed pass. A GPU gets more; otherwise kernel launches would dominate."""
 REPEATS = 3
 
+Pass = Callable[[], None]
+"""One timed pass over a batch."""
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -67,20 +70,56 @@ def measure_timings(
     checkpointing: bool = False,
 ) -> Timings:
     """Time passes over rows of `tokens` tokens (`budget` in all), and decode steps of `slots` at half of `capacity`."""
-    began = time.perf_counter()
+    start_time = time.perf_counter()
+    role = ROLE if lora else None
+    backbone = _trainable_model(config, lora, dtype, device, checkpointing)
+    rows = _timed_rows(shape, tokens, budget, device)
+    forward, training = _layer_passes(backbone, role, rows, tokens)
+    states = torch.randn(LOGIT_ROWS, shape.hidden_size, device=device).to(backbone.dtype).requires_grad_()
+    head = _full_head(backbone, shape, trains=lora is None)
+    head_forward, head_training = _head_passes(states, head)
+    decode, sample = _time_decoding(backbone, role, head, slots, capacity)
+    in_layers = rows * tokens * LAYERS
+    return Timings(
+        forward=_median_seconds(forward, device) / in_layers,
+        training=_median_seconds(training, device) / in_layers,
+        head_forward=_median_seconds(head_forward, device) / LOGIT_ROWS,
+        head_training=_median_seconds(head_training, device) / LOGIT_ROWS,
+        decode=decode / LAYERS,
+        sample=sample,
+        measuring=time.perf_counter() - start_time,
+    )
+
+
+def _trainable_model(
+    config: PretrainedConfig,
+    lora: LoraSettings | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    checkpointing: bool,
+) -> Backbone:
+    """Build the two-layer model with the adapter of a run, or with all weights trainable."""
     backbone = _two_layer_model(config, dtype, device)
     backbone.gradient_checkpointing = checkpointing
     if lora:
         backbone.add_adapter(ROLE, lora.model_copy(update={"dropout": 0.0}), 0)
     else:
         backbone.train_all_weights()
-    role = ROLE if lora else None
+    return backbone
+
+
+def _timed_rows(shape: ModelShape, tokens: int, budget: int, device: torch.device) -> int:
+    """Return how many rows of `tokens` tokens make a pass of about TIMED_MULTIPLICATIONS, within `budget` tokens."""
     per_token = LAYERS * shape.parameters / shape.layers
     scale = 100 if device.type == "cuda" else 1
-    rows = max(min(round(scale * TIMED_MULTIPLICATIONS / (6 * per_token * tokens)), budget // tokens), 1)
+    return max(min(round(scale * TIMED_MULTIPLICATIONS / (6 * per_token * tokens)), budget // tokens), 1)
+
+
+def _layer_passes(backbone: Backbone, role: str | None, rows: int, tokens: int) -> tuple[Pass, Pass]:
+    """Return a forward, and a forward with backward, of the layers over `rows` rows of `tokens` tokens."""
     # All rows differ from the first token on, so that no shared prefix is skipped.
     ids = [[(37 * row + t) % 251 + 1 for t in range(tokens)] for row in range(rows)]
-    batch = collate(ids, [[True] * tokens] * rows, 0).to(device)
+    batch = collate(ids, [[True] * tokens] * rows, 0).to(backbone.device)
 
     def forward() -> None:
         with torch.no_grad(), backbone.role(role):
@@ -90,33 +129,32 @@ def measure_timings(
         with backbone.role(role):
             backbone.hidden(batch).float().mean().backward()  # type: ignore[no-untyped-call]
 
-    # If every weight trains, the base is float32, including the unembedding.
-    states = torch.randn(LOGIT_ROWS, shape.hidden_size, device=device).to(backbone.dtype).requires_grad_()
-    weight = torch.full((shape.vocab_size, shape.hidden_size), 0.01, device=device, dtype=backbone.dtype)
-    weight.requires_grad_(lora is None)
+    return forward, training
+
+
+def _full_head(backbone: Backbone, shape: ModelShape, *, trains: bool) -> LogitsHead:
+    """Return an unembedding of the model's full vocabulary; float32 like the base if every weight trains."""
+    weight = torch.full(
+        (shape.vocab_size, shape.hidden_size), 0.01, device=backbone.device, dtype=backbone.dtype
+    )
+    weight.requires_grad_(trains)
     small = backbone.head
     bias = None if small.bias is None else weight.detach().new_zeros(shape.vocab_size)
-    head = replace(small, weight=weight, bias=bias)
-    targets = torch.arange(LOGIT_ROWS, device=device)
+    return replace(small, weight=weight, bias=bias)
 
-    def head_forward() -> None:
+
+def _head_passes(states: torch.Tensor, head: LogitsHead) -> tuple[Pass, Pass]:
+    """Return a forward, and a forward with backward, of the unembedding over `states` [LOGIT_ROWS, hidden]."""
+    targets = torch.arange(LOGIT_ROWS, device=states.device)
+
+    def forward() -> None:
         with torch.no_grad():
             linear_logprobs(states, head, targets)
 
-    def head_training() -> None:
+    def training() -> None:
         linear_logprobs(states, head, targets)[0].mean().backward()  # type: ignore[no-untyped-call]
 
-    in_layers = rows * tokens * LAYERS
-    decode, sample = _time_decoding(backbone, role, head, slots, capacity)
-    return Timings(
-        forward=_median_seconds(forward, device) / in_layers,
-        training=_median_seconds(training, device) / in_layers,
-        head_forward=_median_seconds(head_forward, device) / LOGIT_ROWS,
-        head_training=_median_seconds(head_training, device) / LOGIT_ROWS,
-        decode=decode / LAYERS,
-        sample=sample,
-        measuring=time.perf_counter() - began,
-    )
+    return forward, training
 
 
 def _two_layer_model(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> Backbone:

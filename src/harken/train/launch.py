@@ -73,45 +73,16 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
     if resumed and finished:
         if paths_changed:
             _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)
-        say(f"{run.root}: this run is finished; nothing to do")
-        if changed := manifest.changed_frozen_components(run):
-            say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
+        _report_finished(run)
         return run
     checksums.remove_checksums(run.root)  # the files they list are about to change
     source = _require_model(config)
     say(f"model: {source.describe()}")
-    device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
-    stage: Stage
-    if isinstance(config.training, PPOTraining):
-        stage, rows, lineage = _ppo(config, source, run, weight_dtype, device)
-    elif isinstance(config.training, DPOTraining | OnlineDPOTraining):
-        stage, rows, lineage = _dpo(config, source, run, weight_dtype, device)
-    elif isinstance(config.training, HeadTraining):
-        stage, rows, lineage = _scalar_head(config, source, run, weight_dtype, device)
-    else:
-        stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
-    print_roles(rows)
+    stage, roles, lineage = _build_stage(config, source, run)
+    print_roles(roles)
     if resumed and run.manifest.exists():
-        _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
-        changes.require_accepted(
-            "this run began with other package versions",
-            version_differences(manifest.read_manifest(run.manifest), manifest.versions()),
-            where=run.root,
-            fix="install them again, or train into another --output-dir",
-        )
-    extra: dict[str, Any] = {
-        "roles": [vars(row) for row in rows],
-        "device": str(device),
-        "device_kind": device_kind(device),
-    }
-    if changes.accepted:
-        step = checkpoint.newest_step(run.checkpoints)
-        say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
-        extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
-    if isinstance(config.training, PPOTraining | OnlineDPOTraining) and config.training.random_reward:
-        extra["stamp"] = "random reward"
-    if chat_template.folder_reads_clock(source.folder):
-        extra["template_time"] = created.isoformat(timespec="seconds")
+        _check_resume(lineage, run, changes)
+    extra = _manifest_facts(config, source, run, roles, changes, created)
     manifest.write_manifest(run, settings, lineage, extra, created)
     # After the manifest: if the process is killed in between, the next call asks again.
     if changes.accepted or paths_changed:
@@ -132,6 +103,64 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
         provenance={"config_sha256": manifest.config_sha256(settings), "harken_code": manifest.code_sha256()},
     )
     return run
+
+
+def _report_finished(run: RunFolder) -> None:
+    """Print that the run is finished, with a warning if its frozen weights changed during training."""
+    say(f"{run.root}: this run is finished; nothing to do")
+    if changed := manifest.changed_frozen_components(run):
+        say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
+
+
+def _build_stage(
+    config: RunConfig, source: ModelSource, run: RunFolder
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
+    """Load models and data of the configured training type; return the stage, its roles and its lineage."""
+    device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
+    if isinstance(config.training, PPOTraining):
+        return _ppo(config, source, run, weight_dtype, device)
+    if isinstance(config.training, DPOTraining | OnlineDPOTraining):
+        return _dpo(config, source, run, weight_dtype, device)
+    if isinstance(config.training, HeadTraining):
+        return _scalar_head(config, source, run, weight_dtype, device)
+    return _supervised(config, source, run, weight_dtype, device)
+
+
+def _check_resume(lineage: dict[str, Any], run: RunFolder, changes: AcceptedChanges) -> None:
+    """Require the weights, rows and package versions that the run began with, or accepted changes of them."""
+    _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
+    changes.require_accepted(
+        "this run began with other package versions",
+        version_differences(manifest.read_manifest(run.manifest), manifest.versions()),
+        where=run.root,
+        fix="install them again, or train into another --output-dir",
+    )
+
+
+def _manifest_facts(
+    config: RunConfig,
+    source: ModelSource,
+    run: RunFolder,
+    roles: Sequence[RoleRow],
+    changes: AcceptedChanges,
+    created: datetime,
+) -> dict[str, Any]:
+    """Return what the manifest records besides settings and lineage, and print the accepted changes."""
+    device = choose_device(config.device)
+    facts: dict[str, Any] = {
+        "roles": [vars(row) for row in roles],
+        "device": str(device),
+        "device_kind": device_kind(device),
+    }
+    if changes.accepted:
+        step = checkpoint.newest_step(run.checkpoints)
+        say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
+        facts["changes"] = [{"after_step": step, "accepted": changes.accepted}]
+    if isinstance(config.training, PPOTraining | OnlineDPOTraining) and config.training.random_reward:
+        facts["stamp"] = "random reward"
+    if chat_template.folder_reads_clock(source.folder):
+        facts["template_time"] = created.isoformat(timespec="seconds")
+    return facts
 
 
 def print_roles(rows: Sequence[RoleRow]) -> None:
