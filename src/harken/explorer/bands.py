@@ -16,7 +16,7 @@ _RISING = {
     "reward/length_correlation": (_LIMITS.length_correlation, None),
     "group/zero_spread_frac": (_LIMITS.group_warning, _LIMITS.group_unhealthy),
 }
-"""Metric → values above which it is a warning and unhealthy; None where there is no such value."""
+"""Metric → values above which it is a warning and unhealthy; None without such a value."""
 _FALLING = {
     "policy/entropy": (None, _LIMITS.entropy_unhealthy),
     "value/explained_var": (_LIMITS.explained_warning, _LIMITS.explained_unhealthy),
@@ -36,18 +36,18 @@ def bands(metric: str) -> list[dict[str, Any]]:
     return []
 
 
-def _ranges(first: float | None, second: float | None, labels: tuple[str, str, str]) -> list[dict[str, Any]]:
+def _ranges(lower: float | None, upper: float | None, labels: tuple[str, str, str]) -> list[dict[str, Any]]:
     """Cut the axis at both values; where one is None, the range between them is left out."""
-    if first is None or second is None:
-        edge = second if first is None else first
-        # Without the value of a warning the middle range is empty; without that of unhealthy it is open.
-        above = labels[2] if labels[0] == "unhealthy" or second is not None else labels[1]
+    if lower is None or upper is None:
+        edge = upper if lower is None else lower
+        # Without a warning value the middle range is empty; without an unhealthy value it is open.
+        upper_label = labels[2] if labels[0] == "unhealthy" or upper is not None else labels[1]
         return [
             {"low": None, "high": edge, "label": labels[0]},
-            {"low": edge, "high": None, "label": above},
+            {"low": edge, "high": None, "label": upper_label},
         ]
     return [
-        {"low": None, "high": first, "label": labels[0]},
-        {"low": first, "high": second, "label": labels[1]},
-        {"low": second, "high": None, "label": labels[2]},
+        {"low": None, "high": lower, "label": labels[0]},
+        {"low": lower, "high": upper, "label": labels[1]},
+        {"low": upper, "high": None, "label": labels[2]},
     ]

@@ -44,21 +44,21 @@ def _write_one_file(out: Path, title: str, data: Mapping[str, Any]) -> None:
 
 
 def page(title: str, data: Mapping[str, Any], *, shards: bool = False) -> str:
-    """Return the HTML text of the page for the data of `page_data`. With `shards` it may load scripts beside it."""
+    """Return the HTML text of the page for the data of `page_data`. With `shards` it may load local scripts."""
     style, script = static("explorer.css"), static("explorer.js")
-    own = " 'self'" if shards else ""
+    self_source = " 'self'" if shards else ""
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'{own}; style-src '{_hash(style)}'; img-src data:; "
+        f"default-src 'none'; script-src '{_hash(script)}'{self_source}; style-src '{_hash(style)}'; img-src data:; "
         "worker-src blob:; connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
     )
-    parts = {
+    content = {
         "policy": policy,
         "title": html.escape(title),
         "style": style,
         "data": packed(data),
         "script": script,
     }
-    return re.sub(r"<!--(\w+)-->", lambda part: parts[part[1]], static("report.html"))
+    return re.sub(r"<!--(\w+)-->", lambda match: content[match[1]], static("report.html"))
 
 
 def packed(data: Mapping[str, Any]) -> str:

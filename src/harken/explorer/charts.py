@@ -319,25 +319,25 @@ VOTES_CHART = Chart(
 
 def _family_charts(names: Iterable[str]) -> list[Chart]:
     """Return one chart per judge, then per guard, then per part of the reward."""
-    known = {metric for chart in CHARTS["ppo"] for metric, _ in chart.series}
-    found: dict[str, list[Chart]] = {family.prefix: [] for family in FAMILIES}
+    drawn_metrics = {metric for chart in CHARTS["ppo"] for metric, _ in chart.series}
+    charts_by_family: dict[str, list[Chart]] = {family.prefix: [] for family in FAMILIES}
     for name in names:
         family = next((f for f in FAMILIES if name.startswith(f.prefix)), None)
-        if family is None or name in known:
+        if family is None or name in drawn_metrics:
             continue
-        part = name.removeprefix(family.prefix)
-        if family.prefix == "score/" and part in PENALTIES:
-            unit, meaning = PENALTIES[part]
+        part_name = name.removeprefix(family.prefix)
+        if family.prefix == "score/" and part_name in PENALTIES:
+            unit, meaning = PENALTIES[part_name]
             chart = Chart(
-                f"Penalty: {part}",
+                f"Penalty: {part_name}",
                 unit,
                 f"{meaning} The reward subtracts it times its weight: lower is better.",
                 ((name, family.label),),
             )
         else:
-            chart = Chart(family.title.format(part), "score", family.caption, ((name, family.label),))
-        found[family.prefix].append(chart)
-    return [chart for charts in found.values() for chart in charts]
+            chart = Chart(family.title.format(part_name), "score", family.caption, ((name, family.label),))
+        charts_by_family[family.prefix].append(chart)
+    return [chart for charts in charts_by_family.values() for chart in charts]
 
 
 def chart_data(
@@ -352,7 +352,7 @@ def chart_data(
     if kind in ("ppo", "online_dpo"):
         votes = [VOTES_CHART] if "votes/win_rate" in names else []
         charts[2:2] = [*votes, *_family_charts(names)]
-    drawn = []
+    entries = []
     for chart in charts:
         series = [
             {"label": label, "metric": metric, "points": points}
@@ -360,7 +360,7 @@ def chart_data(
             if metric in names and (points := _points(metrics, metric, max_points or MAX_POINTS))
         ]
         if series:
-            drawn.append(
+            entries.append(
                 {
                     "title": chart.title,
                     "unit": chart.unit,
@@ -371,7 +371,7 @@ def chart_data(
                     "series": series,
                 }
             )
-    return drawn
+    return entries
 
 
 def _points(metrics: Sequence[Mapping[str, Any]], name: str, limit: int) -> list[list[float]]:
@@ -380,15 +380,15 @@ def _points(metrics: Sequence[Mapping[str, Any]], name: str, limit: int) -> list
     if len(points) <= limit:
         return points
     interval = -(-len(points) // (limit // 2))
-    kept: list[list[float]] = []
+    extremes: list[list[float]] = []
     for start in range(0, len(points), interval):
-        part = points[start : start + interval]
+        interval_points = points[start : start + interval]
         ends = {
-            min(part, key=_value)[0]: min(part, key=_value),
-            max(part, key=_value)[0]: max(part, key=_value),
+            min(interval_points, key=_value)[0]: min(interval_points, key=_value),
+            max(interval_points, key=_value)[0]: max(interval_points, key=_value),
         }
-        kept += [ends[step] for step in sorted(ends)]
-    return kept
+        extremes += [ends[step] for step in sorted(ends)]
+    return extremes
 
 
 def _value(point: Sequence[float]) -> float:

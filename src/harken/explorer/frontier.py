@@ -16,9 +16,9 @@ WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 44
 """Size of the plot and its margins in pixels."""
 MIN_TICK_GAP = 0.07
-"""Least distance of ticks as a share of the axis."""
+"""Minimum distance of ticks as a share of the axis."""
 MIN_KL_RANGE = 0.1
-"""Least range of the KL axis in nats."""
+"""Minimum range of the KL axis in nats."""
 CHAR_WIDTH, LINE_HEIGHT = 6.7, 14
 """Approximate width of a character and height of a line of labels in pixels."""
 MAX_LABEL = 48
@@ -46,7 +46,7 @@ th:first-child, td:first-child { text-align: left; }
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Hold a run: its settings, name, KL from the reference in nats per sequence, and reward.
+    """A run: its settings, name, KL from the reference in nats per sequence, and reward.
 
     Runs of one group differ only in their seed, and share one label.
     """
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Hold one plot: a measure of reward against the KL of the same runs."""
+    """One plot: a measure of reward against the KL of the same runs."""
 
     title: str
     caption: str
@@ -73,9 +73,12 @@ def pareto(points: Sequence[Point]) -> list[int]:
     """
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i].kl, -points[i].reward)):
-        last = points[front[-1]] if front else None
-        twin = last is not None and (points[i].kl, points[i].reward) == (last.kl, last.reward)
-        if last is None or points[i].reward > last.reward or twin:
+        last_point = points[front[-1]] if front else None
+        is_equal = last_point is not None and (points[i].kl, points[i].reward) == (
+            last_point.kl,
+            last_point.reward,
+        )
+        if last_point is None or points[i].reward > last_point.reward or is_equal:
             front.append(i)
     return front
 
@@ -127,17 +130,20 @@ def _plot(panel: Panel, front: Sequence[int]) -> str:
     furthest = max(*(1.1 * p.kl for p in points), MIN_KL_RANGE)
     x = _Axis(0.0, furthest, LEFT, WIDTH - RIGHT, _root)
     y = _Axis(lowest - margin, highest + margin, HEIGHT - BOTTOM, TOP, float)
-    drawn = [*_grid(x, y), _front_line([(x.pixel(points[i].kl), y.pixel(points[i].reward)) for i in front])]
+    elements = [
+        *_grid(x, y),
+        _front_line([(x.pixel(points[i].kl), y.pixel(points[i].reward)) for i in front]),
+    ]
     for i, point in enumerate(points):
         tip = f"{point.label}: KL {point.kl:.2f} nats per sequence, reward {point.reward:+.3f}"
-        drawn.append(
+        elements.append(
             f'<circle class="{"front" if i in front else "beaten"}" cx="{x.pixel(point.kl):.1f}" '
             f'cy="{y.pixel(point.reward):.1f}" r="5"><title>{html.escape(tip)}</title></circle>'
         )
-    drawn += _labels(points, x, y)
+    elements += _labels(points, x, y)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{html.escape(panel.title)} against KL">{"".join(drawn)}</svg>'
+        f'aria-label="{html.escape(panel.title)} against KL">{"".join(elements)}</svg>'
     )
 
 
@@ -173,9 +179,13 @@ class _Axis:
                 if not ticks or self.fraction(value) - self.fraction(ticks[-1]) >= MIN_TICK_GAP:
                     ticks.append(value)
             return ticks
-        step = next(s for s in round_numbers if self.fraction(self.low + s) >= 2 * MIN_TICK_GAP)
-        first = math.ceil(self.low / step)
-        return [step * n for n in range(first, math.floor(self.high / step) + 1)]
+        step = next(
+            candidate
+            for candidate in round_numbers
+            if self.fraction(self.low + candidate) >= 2 * MIN_TICK_GAP
+        )
+        first_multiple = math.ceil(self.low / step)
+        return [step * n for n in range(first_multiple, math.floor(self.high / step) + 1)]
 
 
 def _root(value: float) -> float:
@@ -205,19 +215,22 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
     """Label each group above its highest point, moved up to avoid overlaps; labels beyond the top are dropped."""
     texts: list[str] = []
-    taken: list[tuple[float, float, float]] = []
+    occupied: list[tuple[float, float, float]] = []
     highest = {p.group: p for p in sorted(points, key=lambda p: p.reward)}
     for group, point in sorted(highest.items(), key=lambda pair: pair[1].reward):
         name = group if len(group) <= MAX_LABEL else f"{group[: MAX_LABEL - 1]}…"
         across, up, width = x.pixel(point.kl), y.pixel(point.reward) - 9, CHAR_WIDTH * len(name)
-        side = across > WIDTH / 2
-        left = across - width if side else across
-        while any(abs(up - u) < LINE_HEIGHT and left < e and s < left + width for s, e, u in taken):
+        is_left = across > WIDTH / 2
+        left = across - width if is_left else across
+        while any(
+            abs(up - height) < LINE_HEIGHT and left < end and start < left + width
+            for start, end, height in occupied
+        ):
             up -= LINE_HEIGHT
         if up < LINE_HEIGHT:
             continue
-        taken.append((left, left + width, up))
-        anchor = "end" if side else "start"
+        occupied.append((left, left + width, up))
+        anchor = "end" if is_left else "start"
         texts.append(
             f'<text class="label" x="{across:.1f}" y="{up:.1f}" text-anchor="{anchor}">{html.escape(name)}</text>'
         )

@@ -1,4 +1,4 @@
-"""Turn card.json of a reward model into the page's structured card."""
+"""Convert card.json of a reward model to the page's structured card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BASELINES = {
 
 
 def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a card that the page draws. `card` is the content of card.json, with that of rows.json."""
+    """Return the parts of a card that the page draws. `card` is the content of card.json and rows.json."""
     rows = card.get("rows") or {"rule": "", "rows": []}
     return {
         "status": card["status"],
@@ -22,69 +22,69 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": _share(card["accuracy"]),
         "calibration": _calibration(card["calibration"]),
         "slices": [
-            {"column": column.replace("_", " "), "value": value, **_numbers(found)}
+            {"column": column.replace("_", " "), "value": value, **_numbers(entry)}
             for column, values in card["slices"].items()
-            for value, found in values.items()
+            for value, entry in values.items()
         ],
         "baselines": [
             {
                 "name": _BASELINES.get(name, name.replace("_", " ")),
-                "share": found["share"],
-                "difference": found["difference"]["mean"],
-                "low": found["difference"]["low"],
-                "high": found["difference"]["high"],
-                **_reason(found["difference"]),
+                "share": entry["share"],
+                "difference": entry["difference"]["mean"],
+                "low": entry["difference"]["low"],
+                "high": entry["difference"]["high"],
+                **_reason(entry["difference"]),
             }
-            for name, found in card["baselines"].items()
+            for name, entry in card["baselines"].items()
         ],
         "probes": [
             {
-                "name": found["name"],
-                "description": found["description"],
-                "pairs": found["pairs"],
-                "change": found["change"]["mean"],
-                "low": found["change"]["low"],
-                "high": found["change"]["high"],
-                **_reason(found["change"]),
-                "flips": _share(found["flips"]),
+                "name": entry["name"],
+                "description": entry["description"],
+                "pairs": entry["pairs"],
+                "change": entry["change"]["mean"],
+                "low": entry["change"]["low"],
+                "high": entry["change"]["high"],
+                **_reason(entry["change"]),
+                "flips": _share(entry["flips"]),
             }
-            for found in card["probes"]
+            for entry in card["probes"]
         ],
         "faults": [{key: str(fault[key]) for key in ("name", "sentence", "fix")} for fault in card["faults"]],
-        "warnings": [{key: str(found[key]) for key in ("what", "fix")} for found in card["warnings"]],
+        "warnings": [{key: str(entry[key]) for key in ("what", "fix")} for entry in card["warnings"]],
         "model": dict(card["model"]),
         "rule": rows["rule"],
         "rows": [
             {
                 **{key: row[key] for key in ("id", "prompt", "preferred", "other", "rewards", "margin")},
                 "slices": {column.replace("_", " "): value for column, value in row["slices"].items()},
-                "edits": {name: dict(found) for name, found in row["edits"].items()},
+                "edits": {name: dict(entry) for name, entry in row["edits"].items()},
             }
             for row in rows["rows"]
         ],
     }
 
 
-def _reason(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return why an estimate has no interval, where it says so."""
-    return {"no_interval": str(found["no_interval"])} if "no_interval" in found else {}
+def _reason(estimate: Mapping[str, Any]) -> dict[str, str]:
+    """Return why an estimate has no interval, if it has a reason."""
+    return {"no_interval": str(estimate["no_interval"])} if "no_interval" in estimate else {}
 
 
-def _share(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if found is None else _numbers(found)
+def _share(section: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if section is None else _numbers(section)
 
 
-def _numbers(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("pairs", "share", "low", "high")}
+def _numbers(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: section[key] for key in ("pairs", "share", "low", "high")}
 
 
-def _calibration(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if found is None:
+def _calibration(section: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if section is None:
         return None
     return {
-        "pairs": found["pairs"],
-        "error": found["ece"]["error"],
-        "by_chance": found["ece"]["null_high"],
-        "temperature": found["temperature"],
-        "bins": [dict(part) for part in found["bins"]],
+        "pairs": section["pairs"],
+        "error": section["ece"]["error"],
+        "by_chance": section["ece"]["null_high"],
+        "temperature": section["temperature"],
+        "bins": [dict(bin_) for bin_ in section["bins"]],
     }

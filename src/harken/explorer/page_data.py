@@ -21,7 +21,9 @@ NO_TOKENS: Mapping[str, Any] = {"shards": False, "rule": "", "steps": []}
 def page_data(inputs: PageInputs) -> dict[str, Any]:
     """Build the page's data, as `schema.json` describes them. Probable secrets are redacted."""
     summary, responses = inputs.summary, inputs.responses
-    policies = list(summary["policies"]) if summary else list(dict.fromkeys(r["policy"] for r in responses))
+    policies = (
+        list(summary["policies"]) if summary else list(dict.fromkeys(row["policy"] for row in responses))
+    )
     judges = list(summary["judges"]) if summary else _score_columns(responses)
     verdict = [_sentence(line, policies) for line in inputs.headline]
     queues = dict(inputs.queues)
@@ -56,10 +58,12 @@ def page_data(inputs: PageInputs) -> dict[str, Any]:
 
 
 def _sentence(line: str, policies: Sequence[str] = ()) -> dict[str, str]:
-    word, colon, rest = line.partition(": ")
+    word, colon, remainder = line.partition(": ")
     if colon and word in WORDS:
-        named = any(rest.startswith(policy) for policy in policies)  # a policy's name stays as it is written
-        return {"word": word, "text": rest if named else rest[:1].upper() + rest[1:]}
+        named = any(
+            remainder.startswith(policy) for policy in policies
+        )  # do not change the case of a policy's name
+        return {"word": word, "text": remainder if named else remainder[:1].upper() + remainder[1:]}
     return {"word": "Note", "text": line}
 
 
@@ -69,7 +73,7 @@ def _score_columns(responses: Rows) -> list[str]:
 
 
 def _reward_name(summary: Mapping[str, Any] | None, responses: Rows) -> str | None:
-    """Return what to call the reward; None where no response has one."""
+    """Return the name of the reward; None if no response has one."""
     if all(row["reward"] is None for row in responses):
         return None
     scorer = "reward" if summary is None else str(summary.get("scorer", "reward_model"))

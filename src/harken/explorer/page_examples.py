@@ -19,7 +19,7 @@ _OWN_COLUMNS = frozenset(
         *("source", "kl"),
     ]
 )
-"""Columns of a response that have a place of their own on the page; score_… have one, too."""
+"""Columns of a response that the page shows separately, as well as score_…."""
 
 
 def example_data(
@@ -37,31 +37,34 @@ def example_data(
     groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row
-    several = len({sample for _, sample in groups}) > 1
+    has_samples = len({sample for _, sample in groups}) > 1
     gaps = _disagreements(rows, judges[0]) if judges else {}
     examples = []
     for index, ((prompt, sample), group) in enumerate(groups.items()):
-        own = [group[policy] for policy in policies if policy in group]
-        responses = [_response(row, audited.get((prompt, sample, row["policy"]), {}), judges) for row in own]
-        found = [gaps[id(row)] for row in own if id(row) in gaps]
+        rows_of_policies = [group[policy] for policy in policies if policy in group]
+        responses = [
+            _response(row, audited.get((prompt, sample, row["policy"]), {}), judges)
+            for row in rows_of_policies
+        ]
+        prompt_gaps = [gaps[id(row)] for row in rows_of_policies if id(row) in gaps]
         flagged = {flag for response in responses for flag in response["flags"]}
         examples.append(
             {
-                "id": f"{prompt}/{sample}" if several else prompt,
+                "id": f"{prompt}/{sample}" if has_samples else prompt,
                 "index": index,
-                "domain": own[0]["domain"] or "",
-                "language": own[0]["language"] or "",
-                "messages": _messages(own[0]),
-                "winner": _winner(own, tie_epsilon),
+                "domain": rows_of_policies[0]["domain"] or "",
+                "language": rows_of_policies[0]["language"] or "",
+                "messages": _messages(rows_of_policies[0]),
+                "winner": _winner(rows_of_policies, tie_epsilon),
                 "responses": responses,
                 "queues": [queue for queue in queues if queue in flagged],
-                "disagreement": round(max(found), 4) if found else None,
+                "disagreement": round(max(prompt_gaps), 4) if prompt_gaps else None,
                 "same": [
-                    [i, j]
-                    for (i, left), (j, right) in combinations(enumerate(responses), 2)
+                    [left_index, right_index]
+                    for (left_index, left), (right_index, right) in combinations(enumerate(responses), 2)
                     if left["text"] == right["text"]
                 ],
-                "extra": _extra(own[0]),
+                "extra": _extra(rows_of_policies[0]),
             }
         )
     return examples
@@ -77,9 +80,9 @@ def first_example(examples: Sequence[Mapping[str, Any]]) -> str | None:
         responses = example["responses"]
         count = len(responses)
         differs = count < 2 or len(example["same"]) < count * (count - 1) // 2
-        rewards = [r["reward"] for r in responses if r["reward"] is not None]
+        rewards = [response["reward"] for response in responses if response["reward"] is not None]
         spread = max(rewards) - min(rewards) if rewards else 0.0
-        flags = sum(len(r["flags"]) for r in responses)
+        flags = sum(len(response["flags"]) for response in responses)
         return differs, example["disagreement"] or 0.0, spread, flags
 
     return max(examples, key=interest)["id"] if examples else None
@@ -90,17 +93,17 @@ def _winner(rows: Rows, epsilon: float) -> str | None:
     if any(row["reward"] is None for row in rows):
         return None
     best = max(rows, key=lambda row: float(row["reward"]))
-    near = [row for row in rows if row["reward"] >= best["reward"] - epsilon]
-    return str(best["policy"]) if len(near) == 1 else None
+    near_best = [row for row in rows if row["reward"] >= best["reward"] - epsilon]
+    return str(best["policy"]) if len(near_best) == 1 else None
 
 
 def _messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return role and content of each turn: the page shows no other keys, such as calls of tools."""
+    """Return role and content of each turn; the page does not show other keys, such as tool calls."""
     turns = json.loads(row["messages"])
     return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 
-def _response(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
+def _response(row: Mapping[str, Any], measures: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
     response = {
         "policy": row["policy"],
         "text": row["response"],
@@ -109,8 +112,8 @@ def _response(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence
         "reward": row["reward"],
         "scores": {judge: row.get(f"score_{judge}") for judge in judges},
         "repeated_4grams": row["repeated_4grams"],
-        "loop": found["loop"].times if found.get("loop") else None,
-        "flags": found.get("flags", []),
+        "loop": measures["loop"].times if measures.get("loop") else None,
+        "flags": measures.get("flags", []),
     }
     return response | {key: row[key] for key in ("source", "kl") if row.get(key) is not None}
 

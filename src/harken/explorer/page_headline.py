@@ -1,4 +1,4 @@
-"""Open the page: one sentence, at most three large numbers, and the example to show first."""
+"""Build the top of the page: one sentence, at most three large numbers, and the example to show first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 _MAX_NUMBERS = 3
 _ENDS = 3
-"""Updates at the start and at the end of a run that a number is a mean of, because one batch is noisy."""
+"""Updates at the start and the end of a run that a number is averaged over, because one batch is noisy."""
 
 
 def headline_data(
@@ -17,12 +17,12 @@ def headline_data(
     stages: Sequence[Mapping[str, Any]],
     example: str | None,
 ) -> dict[str, Any]:
-    """Return the opening of the page. Without `numbers` of an evaluation, those of the last stage are shown."""
-    found = list(numbers) or training_numbers(stages)
+    """Return the top of the page. Without `numbers` of an evaluation, those of the last stage are shown."""
+    headline_numbers = list(numbers) or training_numbers(stages)
     sentence = dict(verdict[0]) if verdict else {"word": "Note", "text": ""}
     return {
         "sentence": sentence,
-        "numbers": [dict(number) for number in found[:_MAX_NUMBERS]],
+        "numbers": [dict(number) for number in headline_numbers[:_MAX_NUMBERS]],
         "example": example,
     }
 
@@ -30,17 +30,19 @@ def headline_data(
 def training_numbers(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the numbers of the last stage that has any: what its training changed, from start to end.
 
-    Of several runs of one kind: how many there are, which has the best value, and how many ended unhealthy.
+    For several runs of one kind: how many there are, which has the best value, and how many ended unhealthy.
     """
     kinds = [stage["kind"] for stage in stages]
     if repeated := [kind for kind in kinds if kinds.count(kind) > 1]:
         return _comparison([stage for stage in stages if stage["kind"] == repeated[-1]])
     for stage in reversed(stages):
         points = _points(stage)
-        if found := [
-            number for one in _NUMBERS.get(stage["kind"], ()) if (number := _number(*one, points)) is not None
+        if stage_numbers := [
+            number
+            for definition in _NUMBERS.get(stage["kind"], ())
+            if (number := _number(*definition, points)) is not None
         ]:
-            return found[:_MAX_NUMBERS]
+            return stage_numbers[:_MAX_NUMBERS]
     return []
 
 
@@ -94,26 +96,30 @@ _BEST = {
 
 def _comparison(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the numbers of several runs of one kind."""
-    ended = sum(stage["state"]["state"] in ("completed", "stopped") for stage in stages)
+    ended_count = sum(stage["state"]["state"] in ("completed", "stopped") for stage in stages)
     unhealthy = [stage for stage in stages if stage["health"] and stage["health"]["status"] == "unhealthy"]
-    found = [{"label": "Runs compared", "value": str(len(stages)), "detail": f"{ended} of them ended"}]
+    shown_numbers = [
+        {"label": "Runs compared", "value": str(len(stages)), "detail": f"{ended_count} of them ended"}
+    ]
     kind = stages[0]["kind"]
     if kind in _BEST:
         metric, label, choose = _BEST[kind]
-        last = {stage["title"]: own[metric][-1] for stage in stages if (own := _points(stage)).get(metric)}
-        if last:
-            name = choose(last, key=lambda title: last[title])
-            text = _share if "accurac" in metric else _plain
-            found.append(
+        last_values = {
+            stage["title"]: points[metric][-1] for stage in stages if (points := _points(stage)).get(metric)
+        }
+        if last_values:
+            name = choose(last_values, key=lambda title: last_values[title])
+            format_value = _share if "accurac" in metric else _plain
+            shown_numbers.append(
                 {
                     "label": label,
-                    "value": text(last[name]),
-                    "detail": f"{name}; of {len(last)} runs, at their end",
+                    "value": format_value(last_values[name]),
+                    "detail": f"{name}; of {len(last_values)} runs, at their end",
                 }
             )
     detail = ", ".join(stage["title"] for stage in unhealthy[:3]) or "by the health monitor"
     return [
-        *found,
+        *shown_numbers,
         {
             "label": "Runs that ended unhealthy",
             "value": f"{len(unhealthy)} of {len(stages)}",
@@ -133,21 +139,25 @@ def _points(stage: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def _number(
-    label: str, form: str, metric: str, meaning: str, points: Mapping[str, Sequence[float]]
+    label: str, value_format: str, metric: str, meaning: str, points: Mapping[str, Sequence[float]]
 ) -> dict[str, Any] | None:
     values = points.get(metric)
     if not values:
         return None
     ends = min(_ENDS, max(len(values) // 2, 1))
     start, end = fmean(values[:ends]), fmean(values[-ends:])
-    if form == "distance":
+    if value_format == "distance":
         detail = meaning if ends == 1 else f"{meaning}; mean of the last {ends} values"
         return {"label": label, "value": f"{end:.1f} nats", "detail": detail}
-    text = _share if form == "share" else _plain
+    format_value = _share if value_format == "share" else _plain
     if len(values) == 1:
-        return {"label": label, "value": text(end), "detail": meaning}
+        return {"label": label, "value": format_value(end), "detail": meaning}
     which = "first → last" if ends == 1 else f"means of the first and last {ends} values"
-    return {"label": label, "value": f"{text(start)} → {text(end)}", "detail": f"{meaning}; {which}"}
+    return {
+        "label": label,
+        "value": f"{format_value(start)} → {format_value(end)}",
+        "detail": f"{meaning}; {which}",
+    }
 
 
 def _share(value: float) -> str:

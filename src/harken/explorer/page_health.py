@@ -30,8 +30,8 @@ def health_data(kind: str, dtype: str, metrics: Sequence[Mapping[str, Any]]) -> 
         code = STATUSES.index(report.status)
         if not timeline or timeline[-1][1] != code:
             timeline.append([report.step, code])
-        for found in (*report.findings, *report.covered):
-            _extend(episodes, found, report.step)
+        for finding in (*report.findings, *report.covered):
+            _extend(episodes, finding, report.step)
     _merge_covered(episodes)
     for episode in episodes.values():
         episode["current"] = episode["last"] == report.step
@@ -44,16 +44,21 @@ def health_data(kind: str, dtype: str, metrics: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def _extend(episodes: dict[str, dict[str, Any]], found: Finding, step: int) -> None:
+def _extend(episodes: dict[str, dict[str, Any]], finding: Finding, step: int) -> None:
     """Add a finding, or extend its episode; the message is that of its worst step, of several the last."""
-    known = episodes.setdefault(found.name, {"name": found.name, "status": found.level, "step": step})
-    known["last"] = step
-    if SEVERITY[found.level] >= SEVERITY[known["status"]]:
-        known |= {"status": found.level, "message": found.what, "cause": found.cause, "fix": found.fix}
+    episode = episodes.setdefault(finding.name, {"name": finding.name, "status": finding.level, "step": step})
+    episode["last"] = step
+    if SEVERITY[finding.level] >= SEVERITY[episode["status"]]:
+        episode |= {
+            "status": finding.level,
+            "message": finding.what,
+            "cause": finding.cause,
+            "fix": finding.fix,
+        }
 
 
 def _merge_covered(episodes: dict[str, dict[str, Any]]) -> None:
-    """Drop findings that another one covers; that one then begins where they began."""
+    """Drop findings that another one covers; the covering one starts at the earliest of them."""
     for rule in RULES:
         if (covering := episodes.get(rule.name)) is None:
             continue
@@ -67,7 +72,7 @@ def _urgency(episode: Mapping[str, Any]) -> tuple[bool, int, int]:
 
 
 def _recorded(metric: str | None, metrics: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return the metric, or its held-out counterpart where only that was recorded."""
+    """Return the metric, or its held-out counterpart if only that was recorded."""
     if metric is None:
         return None
     names = {name for line in metrics for name, value in line.items() if value is not None}

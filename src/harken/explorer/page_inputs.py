@@ -1,4 +1,4 @@
-"""What a page is made from."""
+"""Define the inputs of a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harken.explorer.page_examples import Audited, Rows
 
 @dataclass(frozen=True, kw_only=True)
 class PageInputs:
-    """Rows, figures and facts of a page, as the files of runs and evaluations have them."""
+    """Rows, figures and facts of a page, in the format of the files of runs and evaluations."""
 
     title: str
     notice: str
@@ -46,4 +46,4 @@ class PageInputs:
     checkpoints: Sequence[Mapping[str, Any]] = ()
     """These four are parts of the page's data as `schema.json` describes them."""
     reward: str | None = None
-    """What to call the column reward."""
+    """The name of the column reward."""

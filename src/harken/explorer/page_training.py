@@ -46,7 +46,7 @@ def stage_data(
 
 
 def state_data(status: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how far a run is, from status.json ({} for none) and its metrics."""
+    """Return the progress of a run, from status.json ({} for none) and its metrics."""
     seconds = [float(line["seconds"]) for line in metrics if line.get("seconds") is not None]
     reason = status.get("stopped_because")
     return {
@@ -59,17 +59,17 @@ def state_data(status: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) 
 
 
 def overlay_data(runs: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
-    """Return the charts of runs of one kind with all runs in them, for each kind of which there are several.
+    """Return charts that show all runs of one kind, for each kind with several runs.
 
     `runs` are (label, kind, metrics). A chart has one metric; of a chart of several, the first series is compared.
     """
     overlays = []
     for kind in dict.fromkeys(kind for _, kind, _ in runs):
-        own = [(label, metrics) for label, other, metrics in runs if other == kind]
-        if len(own) < 2:
+        kind_runs = [(label, metrics) for label, other, metrics in runs if other == kind]
+        if len(kind_runs) < 2:
             continue
         charts: dict[tuple[str, str], dict[str, Any]] = {}
-        for label, metrics in own:
+        for label, metrics in kind_runs:
             for chart in chart_data(kind, metrics, MAX_OVERLAY_POINTS):
                 for series in chart["series"]:
                     key = (chart["title"], series["metric"])
@@ -78,11 +78,11 @@ def overlay_data(runs: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -
                         if len(chart["series"]) == 1
                         else f"{chart['title']}: {series['label']}"
                     )
-                    found = charts.setdefault(key, {**chart, "title": title, "series": []})
-                    found["series"].append({**series, "label": label})
+                    overlay = charts.setdefault(key, {**chart, "title": title, "series": []})
+                    overlay["series"].append({**series, "label": label})
         overlays.append({"title": TITLES.get(kind, kind), "kind": kind, "charts": list(charts.values())})
     return overlays
 
 
 MAX_OVERLAY_POINTS = 200
-"""Largest number of points of a run's series where several runs are in one chart."""
+"""Maximum number of points of a run's series if several runs are in one chart."""

@@ -1,8 +1,9 @@
-"""Write a page whose large parts are in files beside it: index.html and shards/*.js.
+"""Write a page with its large parts in separate files: index.html and shards/*.js.
 
 A page that is opened from the disk may not fetch files, but it may load scripts. Each shard is a script that adds its
-name and the JSON of its content, as text, to a list of the page: it holds no other code, and the page parses the text.
-The page's policy therefore also allows scripts from its own place ('self'), which a page in one file does not need.
+name and the JSON of its content, as text, to a list of the page: it contains no other code, and the page parses the
+text. The page's policy therefore also allows scripts from its own place ('self'), which a page in one file does not
+need.
 """
 
 from __future__ import annotations
@@ -40,24 +41,24 @@ def write_split_page(
     folder = out.parent / SHARDS
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shown = [_write_step(out.parent, step, number) for number, step in enumerate(steps)]
+    written_steps = [_write_step(out.parent, step, number) for number, step in enumerate(steps)]
     examples: Sequence[Any] = data["examples"]
     parts = [
         _write_shard(out.parent, f"examples-{start:06d}", examples[start : start + EXAMPLES_PER_SHARD])
         for start in range(0, len(examples), EXAMPLES_PER_SHARD)
     ]
-    rule = "Every recorded update with all its rollouts." if shown else ""
-    tokens = {"shards": bool(shown), "rule": rule, "steps": shown}
-    late = redact_text(escape_invisible(late_notice()))
-    notice = " ".join(part for part in (data["notice"], late) if part)
+    rule = "Every recorded update with all its rollouts." if written_steps else ""
+    tokens = {"shards": bool(written_steps), "rule": rule, "steps": written_steps}
+    added_notice = redact_text(escape_invisible(late_notice()))
+    notice = " ".join(sentence for sentence in (data["notice"], added_notice) if sentence)
     split = {**data, "notice": notice, "examples": [], "parts": parts, "tokens": tokens}
     atomic.write_text(out, page(title, split, shards=True))
     return out
 
 
-def _write_step(root: Path, step: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _write_step(root: Path, step: Mapping[str, Any], index: int) -> dict[str, Any]:
     stage = re.sub(r"[^\w.-]+", "-", step["stage"], flags=re.ASCII)[:40]
-    name = f"tokens-{number:06d}-{stage}-{step['step']:06d}"
+    name = f"tokens-{index:06d}-{stage}-{step['step']:06d}"
     return {**step, "rollouts": [], "files": [_write_shard(root, name, step["rollouts"])]}
 
 
@@ -65,7 +66,7 @@ def _write_shard(root: Path, name: str, value: object) -> str:
     """Write a shard and return its name relative to the page."""
     path = f"{SHARDS}/{name}.js"
     content = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    # JSON that is ASCII alone is also JavaScript: no text of a response can end the string.
+    # ASCII-only JSON is also JavaScript, so no text of a response can end the string.
     atomic.write_text(
         root / path, f"(window.harkenShards??=[]).push([{json.dumps(path)},{json.dumps(content)}]);\n"
     )

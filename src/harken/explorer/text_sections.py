@@ -1,4 +1,4 @@
-"""Turn the report card of a reward model and the audit of responses into sections of the page."""
+"""Convert the report card of a reward model and the audit of responses to sections of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_ROWS = 60
-"""Rows of a table on the page; the files hold all of them."""
+"""Maximum rows of a table on the page; the files have all of them."""
 
 Block = dict[str, Any]
 """{"kind": "heading" | "text" | "item", "text"} or {"kind": "table", "heads", "rows"}."""
@@ -19,15 +19,15 @@ def card_section(markdown: str, title: str = "Reward model", key: str = "reward-
     return {"id": key, "title": title, "blocks": [_without_level(block) for block in blocks]}
 
 
-def audit_section(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section of the audit from audit.json: what happened in words, then every kind's rate that is not 0."""
-    occurring = dict.fromkeys(rate["kind"] for rate in found["rates"] if rate["count"])
-    policies = list(dict.fromkeys(rate["policy"] for rate in found["rates"]))
-    rates = {(rate["kind"], rate["policy"]): rate for rate in found["rates"]}
+def audit_section(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of the audit from audit.json: its description, then every kind's rate that is not 0."""
+    occurring = dict.fromkeys(rate["kind"] for rate in audit["rates"] if rate["count"])
+    policies = list(dict.fromkeys(rate["policy"] for rate in audit["rates"]))
+    rates = {(rate["kind"], rate["policy"]): rate for rate in audit["rates"]}
     rows = [
         [kind.replace("_", " "), *(_rate(rates[kind, policy]) for policy in policies)] for kind in occurring
     ]
-    blocks: list[Block] = [{"kind": "text", "text": line} for line in found["description"]]
+    blocks: list[Block] = [{"kind": "text", "text": line} for line in audit["description"]]
     if rows:
         blocks.append({"kind": "table", "heads": ["responses with", *policies], "rows": rows})
         blocks.append(
@@ -49,11 +49,11 @@ def _rate(rate: Mapping[str, Any]) -> str:
 def _blocks(markdown: str) -> list[Block]:
     """Parse headings, paragraphs, items and tables: the Markdown that `card.markdown` writes."""
     blocks: list[Block] = []
-    for part in re.split(r"\n\s*\n", markdown.strip()):
-        lines = part.splitlines()
+    for paragraph in re.split(r"\n\s*\n", markdown.strip()):
+        lines = paragraph.splitlines()
         if lines[0].startswith("#"):
-            mark, _, text = lines[0].partition(" ")
-            blocks.append({"kind": "heading", "text": text, "level": len(mark)})
+            hashes, _, text = lines[0].partition(" ")
+            blocks.append({"kind": "heading", "text": text, "level": len(hashes)})
         elif lines[0].startswith("|"):
             cells = [_cells(line) for line in lines]
             blocks.append({"kind": "table", "heads": cells[0], "rows": cells[2 : 2 + MAX_ROWS]})
@@ -78,12 +78,12 @@ def _without_level(block: Block) -> Block:
 
 
 def text_sections(cards: Mapping[str, str], audit: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
-    """Return the sections of the page that exist: the card of each reward model by its run's name, the audit."""
+    """Return the sections of the page: the card of each reward model by its run, and the audit if any."""
     if len(cards) == 1:
-        found = [card_section(card) for card in cards.values()]
+        sections = [card_section(card) for card in cards.values()]
     else:
-        found = [
+        sections = [
             card_section(card, f"Reward model: {name}", f"reward-model-{name}")
             for name, card in cards.items()
         ]
-    return [*found, *([audit_section(audit)] if audit else [])]
+    return [*sections, *([audit_section(audit)] if audit else [])]
