@@ -24,12 +24,12 @@ LENGTH_WORDS = {
 }
 MAX_LISTED_VALUES = 12
 LEAST_SLICE = 5
-"""Fewest pairs of a slice that is listed."""
+"""Minimum number of pairs in a listed slice."""
 
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """Hold a pair as the judge sees it, and the side that people prefer: 1 the first, -1 the second, 0 a tie."""
+    """A pair in the order that the judge sees, and the side that people prefer: 1 the first, -1 the second, 0 a tie."""
 
     pair: ResponsePair
     side: int
@@ -37,7 +37,7 @@ class LabelledPair:
 
 
 def labelled_pair(row: Preference, seed: int) -> LabelledPair:
-    """Return a labelled pair in the order of its row, or by the seed where the row's order is that of its label."""
+    """Return a labelled pair in the order of its row, or in an order by the seed if the row is ordered by its label."""
     chosen_first = row.chosen_first
     if chosen_first is None:
         chosen_first = derive_seed(seed, "judge order", row.prompt.id, row.chosen, row.rejected) % 2 == 0
@@ -58,19 +58,21 @@ def people_agreement(
     Cohen's, of first, second and tie (a verdict that changes is a tie), over all pairs with two verdicts;
     `kappa_decided` over the pairs of `agreement`. Intervals are 95 %; those of shares are clustered by prompt.
     """
-    rows = [(pair, one) for pair, one in zip(labelled, judged, strict=True) if one.outcome != "failed"]
-    decided = [(pair, one) for pair, one in rows if pair.side]
-    sure = [(pair, one) for pair, one in decided if judge_side(one)]
+    rows = [
+        (pair, verdict) for pair, verdict in zip(labelled, judged, strict=True) if verdict.outcome != "failed"
+    ]
+    decided = [(pair, verdict) for pair, verdict in rows if pair.side]
+    consistent = [(pair, verdict) for pair, verdict in decided if judge_side(verdict)]
     votes = [tuple(pair.row.raters) for pair, _ in rows if len(pair.row.raters) >= 3]
     ceiling = rater_ceiling(votes) if votes else None
-    length = _length_bias(sure)
+    length = _length_bias(consistent)
     return {
         "pairs": len(labelled),
         "people_ties": sum(pair.side == 0 for pair in labelled),
-        "agreement": _rate([_agrees(*one) for one in sure], [pair for pair, _ in sure]),
-        "agreement_all": _rate([_agrees(*one) for one in decided], [pair for pair, _ in decided]),
+        "agreement": _rate([_agrees(*verdict) for verdict in consistent], [pair for pair, _ in consistent]),
+        "agreement_all": _rate([_agrees(*verdict) for verdict in decided], [pair for pair, _ in decided]),
         "kappa": _kappa(rows, draws, seed),
-        "kappa_decided": _kappa(sure, draws, seed),
+        "kappa_decided": _kappa(consistent, draws, seed),
         "people": None
         if ceiling is None
         else {"n": ceiling.cases, "share": ceiling.agreement, "low": ceiling.low, "high": ceiling.high},
@@ -81,43 +83,43 @@ def people_agreement(
     }
 
 
-def judge_side(one: JudgedPair) -> int:
-    """Return 1, -1 or 0: the side of a verdict that does not change with the order, else 0."""
-    return {"first": 1, "second": -1}.get(one.outcome, 0)
+def judge_side(judged: JudgedPair) -> int:
+    """Return the side of a verdict that does not change with the order, 1 or -1, else 0."""
+    return {"first": 1, "second": -1}.get(judged.outcome, 0)
 
 
-def _agrees(pair: LabelledPair, one: JudgedPair) -> float:
-    return (1 + pair.side * judge_side(one)) / 2
+def _agrees(pair: LabelledPair, judged: JudgedPair) -> float:
+    return (1 + pair.side * judge_side(judged)) / 2
 
 
 def _rate(values: Sequence[float], pairs: Sequence[LabelledPair]) -> dict[str, Any] | None:
     if not values:
         return None
     clusters = np.unique([repr(pair.pair.messages) for pair in pairs], return_inverse=True)[1]
-    found = clustered_jeffreys(
-        np.bincount(clusters, values), np.bincount(clusters), halves=any(v == 0.5 for v in values)
+    interval = clustered_jeffreys(
+        np.bincount(clusters, values), np.bincount(clusters), halves=any(value == 0.5 for value in values)
     )
-    return {"n": len(values), "share": found.mean, "low": found.low, "high": found.high}
+    return {"n": len(values), "share": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def _kappa(rows: Sequence[tuple[LabelledPair, JudgedPair]], draws: int, seed: int) -> dict[str, Any] | None:
-    people, judge = [pair.side for pair, _ in rows], [judge_side(one) for _, one in rows]
-    found: AlphaInterval | None = cohen_interval(people, judge, draws, seed) if rows and draws else None
+    people, judge = [pair.side for pair, _ in rows], [judge_side(judged) for _, judged in rows]
+    interval: AlphaInterval | None = cohen_interval(people, judge, draws, seed) if rows and draws else None
     return (
         None
-        if found is None
-        else {"n": len(rows), "value": found.value, "low": found.low, "high": found.high}
+        if interval is None
+        else {"n": len(rows), "value": interval.value, "low": interval.low, "high": interval.high}
     )
 
 
 def _length_bias(rows: Sequence[tuple[LabelledPair, JudgedPair]]) -> dict[str, Any] | None:
     """Compare how often the judge and people prefer the longer response, on the same pairs."""
     judge, people, clusters = [], [], []
-    for pair, one in rows:
-        gap = np.sign(len(pair.pair.first) - len(pair.pair.second))
-        if gap:
-            judge.append((1 + gap * judge_side(one)) / 2)
-            people.append((1 + gap * pair.side) / 2)
+    for pair, judged in rows:
+        length_sign = np.sign(len(pair.pair.first) - len(pair.pair.second))
+        if length_sign:
+            judge.append((1 + length_sign * judge_side(judged)) / 2)
+            people.append((1 + length_sign * pair.side) / 2)
             clusters.append(repr(pair.pair.messages))
     if not judge:
         return None
@@ -146,45 +148,49 @@ def _slices(rows: Sequence[tuple[LabelledPair, JudgedPair]]) -> dict[str, dict[s
         "people prefer": [_preferred_length(pair) for pair, _ in rows],
         "raters": [_unanimity(pair.row.raters) for pair, _ in rows],
     }
-    found: dict[str, dict[str, Any]] = {}
+    slices: dict[str, dict[str, Any]] = {}
     for column, names in columns.items():
         values = sorted(set(names), key=lambda name: -names.count(name))[:MAX_LISTED_VALUES]
-        parts = {
-            name or "none": [row for row, own in zip(rows, names, strict=True) if own == name]
+        rows_by_name = {
+            name or "none": [row for row, row_name in zip(rows, names, strict=True) if row_name == name]
             for name in values
         }
-        kept = {name: part for name, part in parts.items() if len(part) >= LEAST_SLICE}
-        if len(kept) > 1:
-            found[column] = {
-                name: _rate([_agrees(*one) for one in part], [pair for pair, _ in part])
-                for name, part in kept.items()
+        large_enough = {
+            name: slice_rows for name, slice_rows in rows_by_name.items() if len(slice_rows) >= LEAST_SLICE
+        }
+        if len(large_enough) > 1:
+            slices[column] = {
+                name: _rate([_agrees(*judged) for judged in slice_rows], [pair for pair, _ in slice_rows])
+                for name, slice_rows in large_enough.items()
             }
-    return found
+    return slices
 
 
 def _preferred_length(pair: LabelledPair) -> str:
-    gap = (len(pair.pair.first) - len(pair.pair.second)) * pair.side
-    return "the longer" if gap > 0 else "the shorter" if gap < 0 else "equal length"
+    length_gap = (len(pair.pair.first) - len(pair.pair.second)) * pair.side
+    return "the longer" if length_gap > 0 else "the shorter" if length_gap < 0 else "equal length"
 
 
 def _unanimity(raters: Sequence[float]) -> str:
-    return "" if len(raters) < 2 else "unanimous" if len({np.sign(r) for r in raters}) == 1 else "divided"
+    return (
+        "" if len(raters) < 2 else "unanimous" if len({np.sign(vote) for vote in raters}) == 1 else "divided"
+    )
 
 
-def judge_agreement_lines(found: dict[str, Any]) -> list[str]:
+def judge_agreement_lines(figures: dict[str, Any]) -> list[str]:
     """Format the agreement for the terminal and for Markdown."""
     lines = [
-        f"agreement with people: {shown_share(found['agreement'])} of "
-        f"{_n(found['agreement']):,} pairs with a consistent verdict; {shown_share(found['agreement_all'])} of "
-        f"{_n(found['agreement_all']):,} with a change or a tie as one half",
-        f"  Cohen's kappa: {_number(found['kappa'])} with ties, {_number(found['kappa_decided'])} on "
+        f"agreement with people: {shown_share(figures['agreement'])} of "
+        f"{_n(figures['agreement']):,} pairs with a consistent verdict; {shown_share(figures['agreement_all'])} of "
+        f"{_n(figures['agreement_all']):,} with a change or a tie as one half",
+        f"  Cohen's kappa: {_number(figures['kappa'])} with ties, {_number(figures['kappa_decided'])} on "
         "consistent verdicts",
     ]
-    if found["people"] is not None:
+    if figures["people"] is not None:
         lines.append(
-            f"  a rater agrees with the majority of the others in {shown_share(found['people'])} of cases"
+            f"  a rater agrees with the majority of the others in {shown_share(figures['people'])} of cases"
         )
-    if (length := found["length"]) is not None:
+    if (length := figures["length"]) is not None:
         difference = length["difference"]
         interval = (
             f" [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
@@ -195,16 +201,22 @@ def judge_agreement_lines(found: dict[str, Any]) -> list[str]:
             f"  the longer response is preferred: judge {100 * length['judge']:.1f} %, people "
             f"{100 * length['people']:.1f} %, difference {100 * difference['mean']:+.1f} points{interval}"
         )
-    for column, parts in found["slices"].items():
-        listed = "; ".join(f"{name} {shown_share(part)} ({part['n']:,})" for name, part in parts.items())
-        lines.append(f"  by {column}: {listed}")
-    lines += [f"warning: the judge {LENGTH_WORDS[name]} ({name})" for name in found["biases"]]
+    for column, slice_figures in figures["slices"].items():
+        rates = "; ".join(
+            f"{name} {shown_share(rate)} ({rate['n']:,})" for name, rate in slice_figures.items()
+        )
+        lines.append(f"  by {column}: {rates}")
+    lines += [f"warning: the judge {LENGTH_WORDS[name]} ({name})" for name in figures["biases"]]
     return lines
 
 
-def _n(found: dict[str, Any] | None) -> int:
-    return 0 if found is None else int(found["n"])
+def _n(rate: dict[str, Any] | None) -> int:
+    return 0 if rate is None else int(rate["n"])
 
 
-def _number(found: dict[str, Any] | None) -> str:
-    return "none" if found is None else f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+def _number(estimate: dict[str, Any] | None) -> str:
+    return (
+        "none"
+        if estimate is None
+        else f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    )

@@ -15,7 +15,7 @@ from harken.maths.statistics.intervals import clustered_jeffreys
 
 PairOutcome = Literal["first", "second", "tie", "inconsistent", "failed"]
 CALLS_AT_ONCE = 8
-"""Verdicts that are asked for between two writes of the cache, unless the judge has another `at_once`."""
+"""Verdicts per write of the cache, unless the judge has another `at_once`."""
 POSITION_FIRST, POSITION_SECOND = "prefers_first_shown", "prefers_second_shown"
 INCONSISTENT = "inconsistent"
 MAX_FLIPS = 0.5
@@ -24,7 +24,7 @@ MAX_FLIPS = 0.5
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """Hold the verdicts on one pair: `given` in the order of the pair, `swapped` in the other one."""
+    """The verdicts on one pair: `given` in the order of the pair, `swapped` in the other one."""
 
     pair: ResponsePair
     given: PairVerdict
@@ -40,19 +40,19 @@ class JudgedPair:
     @property
     def outcome(self) -> PairOutcome:
         """Return the side that both orders prefer, or why there is none."""
-        both = self.probabilities
-        if both is None:
+        probabilities = self.probabilities
+        if probabilities is None:
             return "failed"
-        sides = [np.sign(p - 0.5) for p in both]
-        if sides[0] != sides[1]:
+        signs = [np.sign(p - 0.5) for p in probabilities]
+        if signs[0] != signs[1]:
             return "inconsistent"
-        return "tie" if sides[0] == 0 else "first" if sides[0] > 0 else "second"
+        return "tie" if signs[0] == 0 else "first" if signs[0] > 0 else "second"
 
     @property
     def probability(self) -> float | None:
-        """Return P(first is better), the mean of both orders: the position cancels."""
-        both = self.probabilities
-        return None if both is None else (both[0] + both[1]) / 2
+        """Return P(first is better), the mean of both orders, in which the position cancels."""
+        probabilities = self.probabilities
+        return None if probabilities is None else (probabilities[0] + probabilities[1]) / 2
 
     @property
     def problem(self) -> str | None:
@@ -65,7 +65,9 @@ class JudgedPair:
         if self.given.probability is None or self.swapped.probability is None:
             return None
         return float(
-            sum((np.sign(v - 0.5) + 1) / 2 for v in (self.given.probability, self.swapped.probability))
+            sum(
+                (np.sign(value - 0.5) + 1) / 2 for value in (self.given.probability, self.swapped.probability)
+            )
         )
 
 
@@ -75,30 +77,30 @@ def judge_both_orders(
     cache: VerdictCache,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[JudgedPair]:
-    """Return the verdicts on every pair in both orders; those of the cache are not asked for again."""
-    asked = [order for pair in pairs for order in (pair, pair.swapped())]
-    found: list[PairVerdict | None] = [cache.get(order) for order in asked]
+    """Return the verdicts on every pair in both orders; cached verdicts are not asked for again."""
+    orders = [order for pair in pairs for order in (pair, pair.swapped())]
+    cached: list[PairVerdict | None] = [cache.get(order) for order in orders]
     missing: dict[str, list[int]] = {}
-    for number, verdict in enumerate(found):
+    for index, verdict in enumerate(cached):
         if verdict is None:
-            missing.setdefault(asked[number].content(), []).append(number)
+            missing.setdefault(orders[index].content(), []).append(index)
     if on_progress is not None:
-        on_progress(sum(verdict is not None for verdict in found))
+        on_progress(sum(verdict is not None for verdict in cached))
     groups = list(missing.values())
     size = getattr(judge, "at_once", CALLS_AT_ONCE)
     for start in range(0, len(groups), size):
-        part = groups[start : start + size]
-        rows = [asked[numbers[0]] for numbers in part]
+        group_batch = groups[start : start + size]
+        rows = [orders[numbers[0]] for numbers in group_batch]
         verdicts = judge.prefer_first(rows)
         if len(verdicts) != len(rows):
             raise ValueError(f"the judge returned {len(verdicts)} verdicts on {len(rows)} pairs")
         cache.add(zip(rows, verdicts, strict=True))
-        for numbers, verdict in zip(part, verdicts, strict=True):
-            for number in numbers:
-                found[number] = verdict
+        for numbers, verdict in zip(group_batch, verdicts, strict=True):
+            for index in numbers:
+                cached[index] = verdict
         if on_progress is not None:
-            on_progress(sum(map(len, part)))
-    verdicts = [verdict for verdict in found if verdict is not None]
+            on_progress(sum(map(len, group_batch)))
+    verdicts = [verdict for verdict in cached if verdict is not None]
     return [
         JudgedPair(pair, given, swapped)
         for pair, given, swapped in zip(pairs, verdicts[::2], verdicts[1::2], strict=True)
@@ -109,14 +111,19 @@ def order_figures(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     """Compute how far verdicts depend on the order: counts, flip rate and position preference, with 95 % intervals.
 
     `flips`: share of the pairs with two verdicts whose verdicts differ. `first_shown`: share of single verdicts for
-    the response that is shown first, which is 1/2 for a judge without a position bias. `biases` names what is beyond
-    chance.
+    the response that is shown first, which is 1/2 for a judge without a position bias. `biases` names the
+    deviations beyond chance.
     """
-    outcomes = Counter(one.outcome for one in judged)
-    answered = [one for one in judged if one.outcome != "failed"]
-    problems = Counter(v.problem for one in judged for v in (one.given, one.swapped) if v.problem is not None)
-    flips = share_interval([float(one.outcome == "inconsistent") for one in answered])
-    first_shown = share_interval([(one.first_shown_wins or 0.0) / 2 for one in answered])
+    outcomes = Counter(pair.outcome for pair in judged)
+    decided = [pair for pair in judged if pair.outcome != "failed"]
+    problems = Counter(
+        verdict.problem
+        for pair in judged
+        for verdict in (pair.given, pair.swapped)
+        if verdict.problem is not None
+    )
+    flips = share_interval([float(pair.outcome == "inconsistent") for pair in decided])
+    first_shown = share_interval([(pair.first_shown_wins or 0.0) / 2 for pair in decided])
     biases = []
     if first_shown is not None and first_shown["low"] > 0.5:
         biases.append(POSITION_FIRST)
@@ -138,5 +145,7 @@ def share_interval(values: Sequence[float]) -> dict[str, float] | None:
     """Compute a mean of values within [0, 1] with its 95 % interval; None without values."""
     if not values:
         return None
-    found = clustered_jeffreys(values, [1.0] * len(values), halves=any(v not in (0.0, 1.0) for v in values))
-    return {"n": len(values), "share": found.mean, "low": found.low, "high": found.high}
+    interval = clustered_jeffreys(
+        values, [1.0] * len(values), halves=any(value not in (0.0, 1.0) for value in values)
+    )
+    return {"n": len(values), "share": interval.mean, "low": interval.low, "high": interval.high}

@@ -1,4 +1,4 @@
-"""Keep every verdict in an append-only file, by content, so that a killed run goes on where it was. No torch."""
+"""Keep every verdict in an append-only file, by content, so that a killed run can resume. No torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harken.run.terminal import say
 class VerdictCache:
     """Look up verdicts by (judge, conversation, responses, order), and append new ones.
 
-    A line that is damaged is not used and its pair is asked again; an incomplete last line, of a killed process, is
+    A damaged line is not used and its pair is asked again; an incomplete last line, from a killed process, is
     removed. Without a path nothing is stored.
     """
 
@@ -37,23 +37,23 @@ class VerdictCache:
         """Return the verdict on a pair in this order; None if there is none yet."""
         return self._verdicts.get(self._key(pair))
 
-    def add(self, found: Iterable[tuple[ResponsePair, PairVerdict]]) -> None:
-        """Append verdicts and flush them to the disk. A failure of the endpoint is no verdict, and is not stored."""
-        kept = {
+    def add(self, verdicts: Iterable[tuple[ResponsePair, PairVerdict]]) -> None:
+        """Append verdicts and flush them to the disk. Failures of the endpoint are not stored."""
+        storable = {
             self._key(pair): verdict
-            for pair, verdict in found
+            for pair, verdict in verdicts
             if not (verdict.problem or "").startswith(TRANSPORT)
         }
-        self._verdicts |= kept
-        if self.path is None or not kept:
+        self._verdicts |= storable
+        if self.path is None or not storable:
             return
         atomic.make_folder(self.path.parent)
-        new = not self.path.exists()
+        is_new = not self.path.exists()
         with self.path.open("ab") as file:
-            file.write("".join(_line(key, verdict) for key, verdict in kept.items()).encode())
+            file.write("".join(_line(key, verdict) for key, verdict in storable.items()).encode())
             file.flush()
             os.fsync(file.fileno())
-        if new:
+        if is_new:
             atomic.sync(self.path.parent)
 
     def _key(self, pair: ResponsePair) -> str:
@@ -61,16 +61,16 @@ class VerdictCache:
 
     def _read(self, path: Path) -> None:
         content = bounded_read.read_bytes(path, bounded_read.MAX_LINES)
-        whole, _, torn = content.rpartition(b"\n")
+        complete_lines, _, torn = content.rpartition(b"\n")
         if torn:
-            atomic.write_bytes(path, whole + b"\n" if whole else b"")
+            atomic.write_bytes(path, complete_lines + b"\n" if complete_lines else b"")
         damaged = 0
-        for line in whole.split(b"\n") if whole else ():
-            found = _parse(line)
-            if found is None:
+        for line in complete_lines.split(b"\n") if complete_lines else ():
+            parsed = _parse(line)
+            if parsed is None:
                 damaged += 1
             else:
-                self._verdicts[found[0]] = found[1]
+                self._verdicts[parsed[0]] = parsed[1]
         if damaged:
             say(f"warning: {path}: {damaged} damaged lines are not used; their pairs are asked again")
 
@@ -95,7 +95,7 @@ def _sum(body: str) -> str:
 
 
 def _parse(line: bytes) -> tuple[str, PairVerdict] | None:
-    """Return the key and the verdict of a line; None for one that is not as it was written."""
+    """Return the key and the verdict of a line; None if it is damaged."""
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict) or fields.pop("sum") != _sum(json.dumps(fields, ensure_ascii=True)):

@@ -1,4 +1,4 @@
-"""Put comparisons with a known outcome into every batch: a judge that a canary convinces makes the batch void.
+"""Put comparisons with a known outcome into every batch, which is void if the judge prefers the canaries.
 
 Sources: Zheng et al. 2025, arXiv:2410.07137 (null models win benchmarks of model judges); Zheng et al. 2023,
 arXiv:2306.05685 (position swap, known answers). No torch.
@@ -35,7 +35,7 @@ GOLD: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class CanaryPair:
-    """Hold one canary: `pair.first` is the response that must not win."""
+    """One canary: `pair.first` is the response that must not win."""
 
     kind: str
     pair: ResponsePair
@@ -44,32 +44,32 @@ class CanaryPair:
 def make_canaries(batch: Sequence[ResponsePair], number: int, seed: int) -> list[CanaryPair]:
     """Return the canaries of a batch: `empty`, `pick_me`, `echo` and `swapped_gold`.
 
-    The first three compare with a real response of the batch, chosen by the seed; where no response of the batch has
-    text, with a right response to a known question.
+    The first three are compared with a response of the batch, chosen by the seed, or with a right response to a known
+    question if no response of the batch has text.
     """
     draw = derive_seed(seed, "canaries", number)
-    question, right, wrong = GOLD[draw % len(GOLD)]
-    asked = (Message("user", question),)
-    real = [(pair, text) for pair in batch for text in (pair.first, pair.second) if text.strip()]
-    messages: tuple[Message, ...] = asked
-    response = right
-    if real:
-        chosen, response = real[draw // len(GOLD) % len(real)]
+    question, right_response, wrong_response = GOLD[draw % len(GOLD)]
+    question_messages = (Message("user", question),)
+    candidates = [(pair, text) for pair in batch for text in (pair.first, pair.second) if text.strip()]
+    messages: tuple[Message, ...] = question_messages
+    response = right_response
+    if candidates:
+        chosen, response = candidates[draw // len(GOLD) % len(candidates)]
         messages = chosen.messages
     echo = next((turn.content for turn in reversed(messages) if turn.role == "user"), question)
     texts = {"empty": "", "pick_me": PICK_ME, "echo": echo}
-    found = [
+    canaries = [
         CanaryPair(kind, ResponsePair(f"canary-{number}-{kind}", messages, text, response))
         for kind, text in texts.items()
         if text.strip() != response.strip()
     ]
-    gold = ResponsePair(f"canary-{number}-swapped_gold", asked, wrong, right)
-    return [*found, CanaryPair("swapped_gold", gold)]
+    gold = ResponsePair(f"canary-{number}-swapped_gold", question_messages, wrong_response, right_response)
+    return [*canaries, CanaryPair("swapped_gold", gold)]
 
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """Count what the canaries of a batch did, over both orders. A tie is half a win."""
+    """The results of the canaries of a batch, over both orders. A tie is half a win."""
 
     batch: int
     wins: float
@@ -89,10 +89,10 @@ class CanaryResult:
 def count_wins(number: int, canaries: Sequence[CanaryPair], judged: Sequence[JudgedPair]) -> CanaryResult:
     """Count the wins of the canaries of one batch."""
     wins, comparisons, failed, by_kind = 0.0, 0, 0, dict[str, float]()
-    for canary, one in zip(canaries, judged, strict=True):
+    for canary, judged_canary in zip(canaries, judged, strict=True):
         for p in (
-            one.given.probability,
-            None if one.swapped.probability is None else 1 - one.swapped.probability,
+            judged_canary.given.probability,
+            None if judged_canary.swapped.probability is None else 1 - judged_canary.swapped.probability,
         ):
             if p is None:
                 failed += 1

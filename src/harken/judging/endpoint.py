@@ -20,7 +20,7 @@ from harken.run import signals
 from harken.run.terminal import say
 
 TRANSPORT = "endpoint: "
-"""Begins the problem of a verdict that another attempt may bring: it is not kept for the next run."""
+"""Prefix of problems that another attempt may solve; they are not cached for the next run."""
 MAX_FAILURES = 8
 """Requests in a row that may fail, with all their retries, before the run ends."""
 CONFIGURATION_FIXES = {
@@ -30,7 +30,7 @@ CONFIGURATION_FIXES = {
     405: "check judge.url, which ends before /chat/completions",
 }
 POLL_S = 0.2
-"""Seconds between two looks at a signal while requests are running."""
+"""Seconds between two checks for a signal while requests are running."""
 T = TypeVar("T")
 
 
@@ -90,14 +90,14 @@ class ChatEndpoint:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def model_problem(self, reply: Mapping[str, Any]) -> tuple[str, str | None]:
-        """Return the model's name in a reply, and a problem where it is another than the configured one."""
-        named = reply.get("model")
-        if not isinstance(named, str) or not named:
+        """Return the model's name in a reply, and a problem if it is not the configured one."""
+        reported = reply.get("model")
+        if not isinstance(reported, str) or not reported:
             return "", None
-        wanted = self.settings.model
-        if named.startswith(wanted) or named in self.settings.accept_models:
-            return named, None
-        return named, f"reply of another model ({named[:80]})"
+        requested = self.settings.model
+        if reported.startswith(requested) or reported in self.settings.accept_models:
+            return reported, None
+        return reported, f"reply of another model ({reported[:80]})"
 
     def _attempts(self, body: Mapping[str, Any]) -> dict[str, Any]:
         for attempt in range(self.settings.retries + 1):
@@ -121,7 +121,7 @@ class ChatEndpoint:
             seconds = failure.retry_after
         seconds = min(seconds, self.settings.max_wait_s)
         if failure.status == 429:
-            self._pace.pause(seconds)  # the limit is for all requests
+            self._pace.pause(seconds)  # the limit applies to all requests
         self._sleep(seconds)
 
     def _require_configured(self, failure: RequestFailed) -> None:
@@ -170,10 +170,10 @@ class _Pace:
     def wait(self, sleep: Callable[[float], object]) -> None:
         with self._lock:
             now = time.monotonic()
-            at = max(self._next, now)
-            self._next = at + self._interval
-        if at > now:
-            sleep(at - now)
+            start_at = max(self._next, now)
+            self._next = start_at + self._interval
+        if start_at > now:
+            sleep(start_at - now)
 
     def pause(self, seconds: float) -> None:
         with self._lock:
@@ -181,7 +181,7 @@ class _Pace:
 
 
 class EndpointPairJudge:
-    """Compare pairs by a chat endpoint: the log-probabilities of A and B where it gives them, else the letter."""
+    """Compare pairs by a chat endpoint: by the log-probabilities of A and B if it returns them, else by the letter."""
 
     def __init__(self, config: EndpointJudge, endpoint: ChatEndpoint | None = None) -> None:
         self.config = config
@@ -190,7 +190,7 @@ class EndpointPairJudge:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what its verdicts depend on; never the key."""
+        """Return the inputs of its verdicts, without the key."""
         keys = ("type", "url", "model", "reply", "logprobs", "min_letter_mass", "max_tokens", "max_chars")
         settings = {key: getattr(self.config, key) for key in keys}
         accepted = {"accept_models": list(self.config.accept_models)}
@@ -204,11 +204,11 @@ class EndpointPairJudge:
         messages = judge_prompt(pair, self.config.rubric, self.config.reply)
         if sum(len(message.content) for message in messages) > self.config.max_chars:
             return PairVerdict(None, "too long")
-        began = time.monotonic()
+        start_time = time.monotonic()
         try:
             reply = self.endpoint.complete(messages, self._request())
         except RequestFailed as failure:
-            return PairVerdict(None, TRANSPORT + failure.problem, seconds=time.monotonic() - began)
+            return PairVerdict(None, TRANSPORT + failure.problem, seconds=time.monotonic() - start_time)
         model, problem = self.endpoint.model_problem(reply)
         probability, measured = None, False
         if problem is None:
@@ -220,7 +220,7 @@ class EndpointPairJudge:
             problem,
             count_of(tokens, "prompt_tokens"),
             count_of(tokens, "completion_tokens"),
-            time.monotonic() - began,
+            time.monotonic() - start_time,
             measured,
             model,
         )
@@ -252,7 +252,7 @@ class EndpointPairJudge:
 
 
 def reply_text(reply: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], str | None]:
-    """Return the text of a chat reply, its choice, and a problem where it has no text."""
+    """Return the text of a chat reply, its choice, and a problem if it has no text."""
     choices = reply.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -267,13 +267,13 @@ def reply_text(reply: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], str | 
 
 
 def count_of(values: Mapping[str, Any], name: str) -> int:
-    """Return a count of tokens that an endpoint reports, 0 where it reports none."""
+    """Return a count of tokens that an endpoint reports, 0 without one."""
     value = values.get(name)
     return value if type(value) is int and 0 <= value < 10**9 else 0
 
 
 def read_key(variable: str | None) -> str | None:
-    """Return the key in an environment variable; None without a variable. UserError where it is not usable."""
+    """Return the key in an environment variable; None without a variable. Raises UserError if it is not usable."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()

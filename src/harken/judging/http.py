@@ -1,7 +1,7 @@
 """Send one JSON request to the endpoint that the user named, with bounds on time and size. No torch.
 
-The only place of the package that opens a connection itself. Redirects are refused: they could lead the key and the
-data to another machine. No proxy is used.
+This is the only module of the package that opens a connection itself. Redirects are refused, because they could send
+the key and the data to another machine. No proxy is used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class JsonClient:
         connection = self._connection()
         timer = threading.Timer(self._timeout, _abort, (connection,))
         timer.daemon = True
-        began = time.monotonic()
+        start_time = time.monotonic()
         with self._lock:
             self._open.add(connection)
         try:
@@ -66,7 +66,7 @@ class JsonClient:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise RequestFailed("the certificate is not valid", False, detail=str(error)) from None
-            if time.monotonic() - began >= self._timeout:
+            if time.monotonic() - start_time >= self._timeout:
                 raise RequestFailed("timeout", True) from None
             problem = next(
                 (words for kind, words in _CONNECTION.items() if isinstance(error, kind)), "connection failed"
@@ -81,8 +81,8 @@ class JsonClient:
     def abort(self) -> None:
         """End the requests of all threads."""
         with self._lock:
-            open_now = list(self._open)
-        for connection in open_now:
+            connections = list(self._open)
+        for connection in connections:
             _abort(connection)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -98,7 +98,7 @@ class JsonClient:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "harken"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        # ASCII: text with half a surrogate pair has no UTF-8.
+        # ASCII, because half a surrogate pair cannot be encoded in UTF-8.
         connection.request("POST", self._parts.path + path, json.dumps(body).encode("ascii"), headers)
         reply = connection.getresponse()
         content = self._read(reply)
@@ -117,18 +117,18 @@ class JsonClient:
 
     def _read(self, reply: http.client.HTTPResponse) -> bytes:
         """Read the body up to the limit. http.client raises IncompleteRead for one that is too short."""
-        stated = reply.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > self._max_bytes:
+        content_length = reply.headers.get("Content-Length", "")
+        if content_length.isdigit() and int(content_length) > self._max_bytes:
             raise RequestFailed(f"the reply is larger than {self._max_bytes:,} bytes", False)
-        parts, size = [], 0
+        chunks, size = [], 0
         while chunk := reply.read(_CHUNK):
-            parts.append(chunk)
+            chunks.append(chunk)
             size += len(chunk)
             if size > self._max_bytes:
                 raise RequestFailed(f"the reply is larger than {self._max_bytes:,} bytes", False)
-        if stated.isdigit() and size < int(stated):
+        if content_length.isdigit() and size < int(content_length):
             raise RequestFailed("the reply is not whole", True)
-        return b"".join(parts)
+        return b"".join(chunks)
 
     def _refused(self, reply: http.client.HTTPResponse, content: bytes) -> RequestFailed:
         status = reply.status
@@ -136,8 +136,8 @@ class JsonClient:
             target = urlsplit(str(reply.headers.get("Location", ""))).netloc
             return RequestFailed("a redirect is refused", False, status, detail=self._shown(target))
         busy = status in (408, 409, 425, 429) or status >= 500
-        after = retry_after(reply.headers.get("Retry-After")) if busy else None
-        return RequestFailed(f"HTTP {status}", busy, status, after, self._shown(content))
+        wait_seconds = retry_after(reply.headers.get("Retry-After")) if busy else None
+        return RequestFailed(f"HTTP {status}", busy, status, wait_seconds, self._shown(content))
 
     def _shown(self, content: bytes | str) -> str:
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
@@ -147,7 +147,7 @@ class JsonClient:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, as a number or a date; None where it has none."""
+    """Return the seconds that a `Retry-After` header asks for, as a number or a date; None without either."""
     if value is None:
         return None
     text = value.strip()
@@ -155,9 +155,9 @@ def retry_after(value: str | None) -> float | None:
         seconds = float(text)
         return max(seconds, 0.0) if seconds == seconds else None
     with suppress(ValueError, TypeError, OverflowError):
-        then = email.utils.parsedate_to_datetime(text)
-        then = then if then.tzinfo else then.replace(tzinfo=UTC)
-        return max((then - datetime.now(UTC)).total_seconds(), 0.0)
+        date = email.utils.parsedate_to_datetime(text)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max((date - datetime.now(UTC)).total_seconds(), 0.0)
     return None
 
 
@@ -166,6 +166,6 @@ def _refuse_constant(name: str) -> float:
 
 
 def _abort(connection: http.client.HTTPConnection) -> None:
-    """End a request that is running in another thread: its next read or write raises."""
+    """End a request that is running in another thread, by making its next read or write raise."""
     with suppress(OSError, AttributeError):
         connection.sock.shutdown(socket.SHUT_RDWR)

@@ -25,8 +25,8 @@ class LocalPairJudge:
     """Compare pairs by the next-token log-odds of two letters at the position of the reply.
 
     Each order is asked with both namings (the response shown first is A, then B) and the log-odds are averaged, so that
-    a preference for a letter cancels; the order in which the responses are shown does not change, so that a preference
-    for a position stays and is measured.
+    a preference for a letter cancels. The responses are shown in the same order both times, so that a preference for a
+    position can be measured.
     """
 
     def __init__(self, config: LocalJudge, backbone: Backbone, adapter: str | None, fingerprint: str) -> None:
@@ -45,20 +45,22 @@ class LocalPairJudge:
 
     def prefer_first(self, pairs: Sequence[ResponsePair]) -> list[PairVerdict]:
         """Return a verdict on each pair; `too long` where its prompt does not fit."""
-        began = time.monotonic()
+        start_time = time.monotonic()
         prompts = [self._encode(pair, letters) for pair in pairs for letters in (LETTERS, LETTERS[::-1])]
-        known = [tokens for tokens in prompts if tokens is not None]
-        odds = iter(self._log_odds(known))
-        found = [None if tokens is None else next(odds) for tokens in prompts]
-        seconds = (time.monotonic() - began) / max(len(pairs), 1)
+        encoded = [tokens for tokens in prompts if tokens is not None]
+        odds = iter(self._log_odds(encoded))
+        log_odds = [None if tokens is None else next(odds) for tokens in prompts]
+        seconds = (time.monotonic() - start_time) / max(len(pairs), 1)
         verdicts = []
-        for number in range(len(pairs)):
-            plain, renamed = found[2 * number : 2 * number + 2]
-            read = sum(len(tokens or ()) for tokens in prompts[2 * number : 2 * number + 2])
-            if plain is None or renamed is None:
+        for index in range(len(pairs)):
+            original, renamed = log_odds[2 * index : 2 * index + 2]
+            token_count = sum(len(tokens or ()) for tokens in prompts[2 * index : 2 * index + 2])
+            if original is None or renamed is None:
                 verdicts.append(PairVerdict(None, "too long", seconds=seconds))
             else:
-                verdicts.append(PairVerdict(logistic((plain - renamed) / 2), tokens_in=read, seconds=seconds))
+                verdicts.append(
+                    PairVerdict(logistic((original - renamed) / 2), tokens_in=token_count, seconds=seconds)
+                )
         return verdicts
 
     def _letter_token(self, letter: str) -> int:
@@ -86,7 +88,7 @@ class LocalPairJudge:
     @torch.no_grad()
     def _log_odds(self, prompts: Sequence[tuple[int, ...]]) -> list[float]:
         """Return log P(A) − log P(B) as the next token of each prompt."""
-        found = [0.0] * len(prompts)
+        values = [0.0] * len(prompts)
         groups = self.backbone.micro_batches([[tokens] for tokens in prompts], MICRO_BATCH_TOKENS)
         with self.backbone.role(self.adapter):
             for group in groups:
@@ -97,5 +99,5 @@ class LocalPairJudge:
                 letters = torch.log_softmax(logits, -1)[:, self.tokens]
                 self.letter_mass += letters.exp().sum(-1).tolist()
                 for i, value in zip(group, (letters[:, 0] - letters[:, 1]).tolist(), strict=True):
-                    found[i] = value
-        return found
+                    values[i] = value
+        return values

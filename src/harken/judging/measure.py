@@ -21,22 +21,22 @@ from harken.run.lock import write_lock
 from harken.run.terminal import say
 
 VERDICTS = "judgements.jsonl"
-"""The cache of verdicts in the folder of whatever a judge is used for."""
+"""File name of the cache of verdicts in an output folder."""
 
 
 def measure_judge_agreement(config: AgreementConfig, output: Path) -> dict[str, Any]:
     """Judge labelled pairs, print the agreement, and write agreement.json and agreement.md into `output`.
 
-    With the same folder it resumes: verdicts that are there are not asked for again. Raises UserError when the pairs
+    With the same folder it resumes: stored verdicts are not asked for again. Raises UserError when the pairs
     cannot be read or the judge cannot be loaded.
     """
     rows = _read(config)
     judge = load_judge(config.judge, config.device, config.dtype)
     with write_lock(output):
         with signals.handle_signals():
-            found = _measure(config, rows, judge, output)
+            figures = _measure(config, rows, judge, output)
         signals.raise_if_pending()
-    return found
+    return figures
 
 
 def _read(config: AgreementConfig) -> list[Preference]:
@@ -51,8 +51,8 @@ def _read(config: AgreementConfig) -> list[Preference]:
     for line in report.summary():
         say(line)
     if config.limit is not None and config.limit < len(texts):
-        kept = sorted(seeds.permutation(len(texts), config.seed, "judge")[: config.limit])
-        texts = [texts[i] for i in kept]
+        indices = sorted(seeds.permutation(len(texts), config.seed, "judge")[: config.limit])
+        texts = [texts[i] for i in indices]
     return texts
 
 
@@ -61,10 +61,10 @@ def _measure(
 ) -> dict[str, Any]:
     labelled = [labelled_pair(row, config.seed) for row in rows]
     cache = VerdictCache(output / VERDICTS, judge.identity)
-    found = judge_pairs(judge, [one.pair for one in labelled], config, cache)
-    valid = [one for number, one in enumerate(labelled) if number not in found.void]
-    summary = summarise(found, config, judge.identity)
-    figures = people_agreement(valid, found.valid, config.bootstrap, config.seed)
+    judgements = judge_pairs(judge, [pair.pair for pair in labelled], config, cache)
+    valid = [pair for index, pair in enumerate(labelled) if index not in judgements.void]
+    summary = summarise(judgements, config, judge.identity)
+    figures = people_agreement(valid, judgements.valid, config.bootstrap, config.seed)
     result = {"data": config.data.path, **summary, "agreement": figures}
     lines = [*judge_lines(summary), *letter_lines(judge), *judge_agreement_lines(figures)]
     atomic.write_json(output / "agreement.json", result)
@@ -76,7 +76,7 @@ def _measure(
 
 
 def letter_lines(judge: PairJudge) -> list[str]:
-    """Return a line on how likely a local judge is to reply with a letter at all; [] for other judges."""
+    """Return a line on the probability that a local judge replies with a letter; [] for other judges."""
     if not isinstance(judge, LocalPairJudge) or not judge.letter_mass:
         return []
     mass = sorted(judge.letter_mass)[len(judge.letter_mass) // 2]

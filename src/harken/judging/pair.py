@@ -1,4 +1,4 @@
-"""Define what a pairwise judge is given and returns."""
+"""Define the input and the output of a pairwise judge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harken.records import Message
 
 @dataclass(frozen=True)
 class ResponsePair:
-    """Hold two responses to one conversation, in the order in which they are shown."""
+    """Two responses to one conversation, in the order in which they are shown."""
 
     id: str
     messages: tuple[Message, ...]
@@ -25,18 +25,18 @@ class ResponsePair:
         return replace(self, first=self.second, second=self.first)
 
     def content(self) -> str:
-        """Return the sha256 of the conversation and both responses; the id does not count."""
+        """Return the sha256 of the conversation and both responses; the id is not included."""
         text = json.dumps([[m.to_dict() for m in self.messages], self.first, self.second], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class PairVerdict:
-    """Hold a judge's verdict on one pair in one order.
+    """A judge's verdict on one pair in one order.
 
-    `probability`: that the response shown first is better; None where the judge gave no verdict, and then `problem`
-    names why. `measured`: whether the probability is the judge's own, or 0 or 1 for a letter alone. `model` is the
-    name that the reply gave, "" for a judge without replies.
+    `probability`: that the response shown first is better; None if the judge gave no verdict, for the reason in
+    `problem`. `measured`: whether the probability is the judge's own; otherwise it is 0 or 1 from a letter. `model` is
+    the name in the reply, "" for a judge without replies.
     """
 
     probability: float | None
@@ -53,7 +53,7 @@ class PairJudge(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Return what its verdicts depend on, as JSON: type, model, prompt, settings. Never a key."""
+        """Return the inputs of its verdicts as JSON: type, model, prompt, settings, but never a key."""
         ...
 
     def prefer_first(self, pairs: Sequence[ResponsePair]) -> list[PairVerdict]:

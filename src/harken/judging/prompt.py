@@ -1,8 +1,8 @@
 """Write the prompt of a judge that is a language model, and read its reply. No torch.
 
 A response may try to look like a part of the prompt or like a verdict. Every part is therefore quoted between lines
-with a code that is a hash of all parts, which no response can contain, and role tokens and verdicts in the form that
-the judge is asked for are removed from what is quoted.
+with a code that is a hash of all parts, which no response can contain, and role tokens and verdicts in the form
+that the judge is asked for are removed from the quotes.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _REFUSALS = re.compile(
 
 
 def clean(text: str) -> str:
-    """Replace role tokens and verdicts in a quoted text, until none is left."""
+    """Replace role tokens and verdicts in a quoted text until none is left."""
     while (cleaned := _VERDICTS.sub(REMOVED, _ROLE_TOKENS.sub(REMOVED, text))) != text:
         text = cleaned
     return text
 
 
 def prompt_hash(rubric: str, form: ReplyForm, letters: Sequence[str] = ("A", "B")) -> str:
-    """Return the sha256 of everything in the prompt that is not the pair."""
+    """Return the sha256 of everything in the prompt except the pair."""
     fixed = json.dumps([_SYSTEM, rubric, _ASK[form], list(letters), _ROLE_TOKENS.pattern, _VERDICTS.pattern])
     return hashlib.sha256(fixed.encode()).hexdigest()
 
@@ -83,8 +83,8 @@ def judge_prompt(
     ]
 
 
-def _quoted(what: str, code: str, text: str) -> str:
-    return f"--- {what} {code} ---\n{text}\n--- end of {what} {code} ---"
+def _quoted(title: str, code: str, text: str) -> str:
+    return f"--- {title} {code} ---\n{text}\n--- end of {title} {code} ---"
 
 
 def read_reply(text: object, form: ReplyForm) -> tuple[str | None, str | None]:
@@ -133,12 +133,12 @@ def letter_probability(choice: Mapping[str, Any], least_mass: float) -> tuple[fl
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, list) or not content or not isinstance(content[0], Mapping):
         return None, None
-    listed = content[0].get("top_logprobs")
-    if not isinstance(listed, list) or not listed:
+    top_logprobs = content[0].get("top_logprobs")
+    if not isinstance(top_logprobs, list) or not top_logprobs:
         return None, None
     mass = {"A": 0.0, "B": 0.0}
     smallest, total = 1.0, 0.0
-    for entry in listed:
+    for entry in top_logprobs:
         value = entry.get("logprob") if isinstance(entry, Mapping) else None
         token = entry.get("token") if isinstance(entry, Mapping) else None
         if not isinstance(value, int | float) or isinstance(value, bool) or not isinstance(token, str):
@@ -153,6 +153,6 @@ def letter_probability(choice: Mapping[str, Any], least_mass: float) -> tuple[fl
         return None, "log-probabilities cannot be read"
     if mass["A"] + mass["B"] < least_mass or not any(mass.values()):
         return None, "letters are not likely"
-    least = min(smallest, max(1.0 - total, 0.0))
-    a, b = (value or least for value in mass.values())
+    lower_bound = min(smallest, max(1.0 - total, 0.0))
+    a, b = (value or lower_bound for value in mass.values())
     return a / (a + b), None

@@ -25,18 +25,18 @@ class ScoredPairJudge:
 
     def prefer_first(self, pairs: Sequence[ResponsePair]) -> list[PairVerdict]:
         """Return a verdict on each pair. Equal responses to equal prompts are scored once, so that they tie."""
-        began = time.monotonic()
+        start_time = time.monotonic()
         keys = [(_conversation(pair), text) for pair in pairs for text in (pair.first, pair.second)]
-        new: dict[tuple[str, str], Rollout] = {}
+        unscored: dict[tuple[str, str], Rollout] = {}
         for pair in pairs:
             prompt = Prompt(_conversation(pair), pair.messages)
             for text in (pair.first, pair.second):
-                if (key := (prompt.id, text)) not in self._scores and key not in new:
-                    new[key] = Rollout(prompt, 0, (), (), (), text, "end_of_turn", "")
-        if new:
-            rows = score_all([self.source], list(new.values()))
-            self._scores |= {key: row.scores[0].value for key, row in zip(new, rows, strict=True)}
-        seconds = (time.monotonic() - began) / max(len(pairs), 1)
+                if (key := (prompt.id, text)) not in self._scores and key not in unscored:
+                    unscored[key] = Rollout(prompt, 0, (), (), (), text, "end_of_turn", "")
+        if unscored:
+            rows = score_all([self.source], list(unscored.values()))
+            self._scores |= {key: row.scores[0].value for key, row in zip(unscored, rows, strict=True)}
+        seconds = (time.monotonic() - start_time) / max(len(pairs), 1)
         values = [self._scores[key] for key in keys]
         return [
             self._verdict(first, second, seconds)

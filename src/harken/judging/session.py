@@ -44,7 +44,7 @@ class Judgements:
     @property
     def valid(self) -> list[JudgedPair]:
         """Return the pairs of batches that are not void."""
-        return [one for number, one in enumerate(self.judged) if number not in self.void]
+        return [pair for index, pair in enumerate(self.judged) if index not in self.void]
 
 
 def judge_pairs(
@@ -52,64 +52,77 @@ def judge_pairs(
 ) -> Judgements:
     """Ask for every pair in both orders, with canaries among each batch."""
     judged: list[JudgedPair] = []
-    void: set[int] = set()
+    void_indices: set[int] = set()
     results: list[CanaryResult] = []
     verdicts: list[JudgedPair] = []
     with counter(f"judge {config.judge.column}", 2 * len(pairs)) as count:
         for start in range(0, len(pairs), config.batch):
             signals.raise_if_stopped()
             batch = pairs[start : start + config.batch]
-            number = start // config.batch
-            canaries = make_canaries(batch, number, config.seed) if config.canaries else []
-            found = judge_both_orders(judge, [canary.pair for canary in canaries], cache)
-            result = count_wins(number, canaries, found)
+            batch_index = start // config.batch
+            canaries = make_canaries(batch, batch_index, config.seed) if config.canaries else []
+            judged_canaries = judge_both_orders(judge, [canary.pair for canary in canaries], cache)
+            result = count_wins(batch_index, canaries, judged_canaries)
             judged += judge_both_orders(judge, batch, cache, count.update)
-            results, verdicts = [*results, result], [*verdicts, *found]
+            results, verdicts = [*results, result], [*verdicts, *judged_canaries]
             if canaries and result.is_void(config.max_canary_wins):
-                void |= set(range(start, start + len(batch)))
-    return Judgements(judged, frozenset(void), results if config.canaries else [], verdicts)
+                void_indices |= set(range(start, start + len(batch)))
+    return Judgements(judged, frozenset(void_indices), results if config.canaries else [], verdicts)
 
 
-def summarise(found: Judgements, config: JudgingConfig, identity: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is written of a judge: identity, order effects, canaries and cost, as JSON."""
     return {
         "judge": config.judge.column,
         "identity": dict(identity),
-        "orders": order_figures(found.valid),
-        "void_pairs": len(found.void),
-        "canaries": _canary_figures(found, config),
-        "models": sorted({v.model for one in found.judged for v in (one.given, one.swapped) if v.model}),
-        "cost": _cost(found, config),
+        "orders": order_figures(judgements.valid),
+        "void_pairs": len(judgements.void),
+        "canaries": _canary_figures(judgements, config),
+        "models": sorted(
+            {
+                verdict.model
+                for pair in judgements.judged
+                for verdict in (pair.given, pair.swapped)
+                if verdict.model
+            }
+        ),
+        "cost": _cost(judgements, config),
     }
 
 
-def _canary_figures(found: Judgements, config: JudgingConfig) -> dict[str, Any] | None:
-    if not found.canaries:
+def _canary_figures(judgements: Judgements, config: JudgingConfig) -> dict[str, Any] | None:
+    if not judgements.canaries:
         return None
     by_kind: Counter[str] = Counter()
-    for result in found.canaries:
+    for result in judgements.canaries:
         by_kind.update(result.by_kind)
-    comparisons = sum(result.comparisons for result in found.canaries)
-    wins = sum(result.wins for result in found.canaries)
+    comparisons = sum(result.comparisons for result in judgements.canaries)
+    wins = sum(result.wins for result in judgements.canaries)
     return {
-        "batches": len(found.canaries),
-        "void_batches": [r.batch for r in found.canaries if r.is_void(config.max_canary_wins)],
+        "batches": len(judgements.canaries),
+        "void_batches": [
+            result.batch for result in judgements.canaries if result.is_void(config.max_canary_wins)
+        ],
         "comparisons": comparisons,
         "wins": wins,
         "share": wins / comparisons if comparisons else None,
-        "failed": sum(result.failed for result in found.canaries),
+        "failed": sum(result.failed for result in judgements.canaries),
         "max_wins": config.max_canary_wins,
         "by_kind": {kind: count for kind, count in sorted(by_kind.items()) if count},
     }
 
 
-def _cost(found: Judgements, config: JudgingConfig) -> dict[str, Any]:
-    calls = [v for one in (*found.judged, *found.canary_verdicts) for v in (one.given, one.swapped)]
+def _cost(judgements: Judgements, config: JudgingConfig) -> dict[str, Any]:
+    calls = [
+        verdict
+        for pair in (*judgements.judged, *judgements.canary_verdicts)
+        for verdict in (pair.given, pair.swapped)
+    ]
     cost: dict[str, Any] = {
         "verdicts": len(calls),
-        "tokens_in": sum(v.tokens_in for v in calls),
-        "tokens_out": sum(v.tokens_out for v in calls),
-        "seconds": round(sum(v.seconds for v in calls), 3),
+        "tokens_in": sum(verdict.tokens_in for verdict in calls),
+        "tokens_out": sum(verdict.tokens_out for verdict in calls),
+        "seconds": round(sum(verdict.seconds for verdict in calls), 3),
     }
     judge = config.judge
     if isinstance(judge, EndpointJudge) and (judge.price_in is not None or judge.price_out is not None):
@@ -162,8 +175,8 @@ def _listed(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count:g}" for name, count in counts.items())
 
 
-def shown_share(found: Mapping[str, float] | None) -> str:
+def shown_share(rate: Mapping[str, float] | None) -> str:
     """Format a share with its interval: ``62.3 % [57.5, 67.0]``."""
-    if found is None:
+    if rate is None:
         return "none"
-    return f"{100 * found['share']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    return f"{100 * rate['share']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"

@@ -17,8 +17,8 @@ def rows_to_add(path: str | None, limit: int | None, seed: int) -> list[dict[str
     if path is None:
         return []
     pairs = read_pairs(path)
-    kept = sorted(permutation(len(pairs), seed, "added pairs")[: limit or len(pairs)])
-    return [_row(pairs[i], path) for i in kept]
+    indices = sorted(permutation(len(pairs), seed, "added pairs")[: limit or len(pairs)])
+    return [_row(pairs[i], path) for i in indices]
 
 
 def _row(pair: Preference, path: str) -> dict[str, Any]:

@@ -37,9 +37,9 @@ class ReviewTask:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> ReviewTask:
+    def from_dict(cls, fields: Mapping[str, Any]) -> ReviewTask:
         """Read a task written by `to_dict`."""
-        return cls(**given)
+        return cls(**fields)
 
 
 def assign_tasks(
@@ -54,23 +54,23 @@ def assign_tasks(
     Each item has one rater, a share `overlap` of them two. A share `repeats` of a rater's items comes again, after at
     least a third of the others, with the sides swapped.
     """
-    own = _split(config, items)
-    found: dict[str, list[ReviewTask]] = {}
+    items_by_rater = _split(config, items)
+    tasks_by_rater: dict[str, list[ReviewTask]] = {}
     for rater in config.raters:
-        needed = round(config.gold * len(own[rater]))
+        needed = round(config.gold * len(items_by_rater[rater]))
         some = [gold[i] for i in permutation(len(gold), config.seed, "gold", rater)[:needed]]
-        plain: list[tuple[ReviewItem, TaskKind]] = [(item, "calibration") for item in calibration]
-        mixed: list[tuple[ReviewItem, TaskKind]] = [(item, "vote") for item in own[rater]]
+        calibration_tasks: list[tuple[ReviewItem, TaskKind]] = [(item, "calibration") for item in calibration]
+        mixed: list[tuple[ReviewItem, TaskKind]] = [(item, "vote") for item in items_by_rater[rater]]
         mixed += [(item, "gold") for item in some]
         mixed = [mixed[i] for i in permutation(len(mixed), config.seed, "order", rater)]
-        sides = _sides(key, rater, [*plain, *mixed])
+        sides = _sides(key, rater, [*calibration_tasks, *mixed])
         tasks = [
             ReviewTask(task_id(key, rater, item.id, kind), item.id, kind, sides[item.id, kind])
-            for item, kind in [*plain, *mixed]
+            for item, kind in [*calibration_tasks, *mixed]
         ]
-        head, body = tasks[: len(plain)], tasks[len(plain) :]
-        found[rater] = [*head, *_with_repeats(config, key, rater, body)]
-    return found
+        head, body = tasks[: len(calibration_tasks)], tasks[len(calibration_tasks) :]
+        tasks_by_rater[rater] = [*head, *_with_repeats(config, key, rater, body)]
+    return tasks_by_rater
 
 
 def task_id(key: bytes, rater: str, item: str, kind: str) -> str:
@@ -83,15 +83,15 @@ def _split(config: ReviewConfig, items: Sequence[ReviewItem]) -> dict[str, list[
     raters = config.raters
     order = permutation(len(items), config.seed, "review deal")
     dealt: dict[str, list[ReviewItem]] = {rater: [] for rater in raters}
-    for place, number in enumerate(order):
-        dealt[raters[place % len(raters)]].append(items[number])
+    for place, item_index in enumerate(order):
+        dealt[raters[place % len(raters)]].append(items[item_index])
     if len(raters) > 1:
         twice = permutation(len(items), config.seed, "review overlap")[
             : math.ceil(config.overlap * len(items))
         ]
-        for place, turn in enumerate(twice):
+        for place, item_turn in enumerate(twice):
             shift = 1 + place % (len(raters) - 1)  # every two raters share some items
-            dealt[raters[(turn + shift) % len(raters)]].append(items[order[turn]])
+            dealt[raters[(item_turn + shift) % len(raters)]].append(items[order[item_turn]])
     return dealt
 
 
@@ -103,28 +103,28 @@ def _sides(
     for item, kind in ordered:
         # Gold of the calibration is one group with the other gold: few items balance better together.
         groups.setdefault("gold" if item.gold is not None else (item.policies, kind), []).append((item, kind))
-    found: dict[tuple[str, TaskKind], bool] = {}
+    left_first: dict[tuple[str, TaskKind], bool] = {}
     for name, members in groups.items():
         for start in range(0, len(members), SIDE_BLOCK):
             block = members[start : start + SIDE_BLOCK]
             values = {(item.id, kind): _hmac(key, "side", rater, item.id, kind) for item, kind in block}
-            odd = len(block) % 2 and _hmac(key, "odd", rater, repr(name), start)[0] & 1
-            lefts = set(sorted(values, key=lambda place: values[place])[: len(block) // 2 + int(odd)])
+            extra = len(block) % 2 and _hmac(key, "odd", rater, repr(name), start)[0] & 1
+            lefts = set(sorted(values, key=lambda place: values[place])[: len(block) // 2 + int(extra)])
             for item, kind in block:
                 left = (item.id, kind) in lefts
-                found[item.id, kind] = left if item.gold in (None, 0) else not left
-    return found
+                left_first[item.id, kind] = left if item.gold in (None, 0) else not left
+    return left_first
 
 
 def _with_repeats(
     config: ReviewConfig, key: bytes, rater: str, tasks: Sequence[ReviewTask]
 ) -> list[ReviewTask]:
     """Insert repeats with swapped sides into the last third; their originals are in the first half."""
-    early = [task for task in tasks[: math.ceil(len(tasks) / 2)] if task.kind == "vote"]
+    first_half = [task for task in tasks[: math.ceil(len(tasks) / 2)] if task.kind == "vote"]
     votes = sum(task.kind == "vote" for task in tasks)
-    count = min(round(config.repeats * votes), len(early))
+    count = min(round(config.repeats * votes), len(first_half))
     draw = generator(config.seed, "review repeats", rater)
-    chosen = [early[int(i)] for i in sorted(draw.permutation(len(early))[:count])]
+    chosen = [first_half[int(i)] for i in sorted(draw.permutation(len(first_half))[:count])]
     tail_start = math.ceil(len(tasks) * 2 / 3)
     tail = list(tasks[tail_start:])
     for task in chosen:

@@ -48,29 +48,39 @@ class CalibrationResult:
 def calibration_of(study: Study, votes: Sequence[Vote], rater: str) -> CalibrationResult:
     """Return the calibration of one rater. A skip of gold counts as wrong."""
     tasks = [task for task in study.tasks[rater] if task.kind == "calibration"]
-    done = [one for one in unblind(study, votes) if one.task.kind == "calibration"]
-    own = [one for one in done if one.vote.rater == rater]
-    gold = [one for one in own if one.item.gold is not None]
-    right = sum(bool(one.right_gold) for one in gold)
-    fast = sum(one.too_fast(study.config.reading_speed) for one in own)
-    status: CalibrationStatus = "none" if not tasks else "unfinished" if len(own) < len(tasks) else "go"
-    why = ""
+    done = [vote for vote in unblind(study, votes) if vote.task.kind == "calibration"]
+    rater_votes = [vote for vote in done if vote.vote.rater == rater]
+    gold = [vote for vote in rater_votes if vote.item.gold is not None]
+    right = sum(bool(vote.right_gold) for vote in gold)
+    fast_count = sum(vote.too_fast(study.config.reading_speed) for vote in rater_votes)
+    status: CalibrationStatus = (
+        "none" if not tasks else "unfinished" if len(rater_votes) < len(tasks) else "go"
+    )
+    reason = ""
     if status == "go" and gold and right / len(gold) < study.config.calibration_accuracy:
         status = "no-go"
-        why = f"fewer than {study.config.calibration_accuracy:.0%} of the gold right"
-    elif status == "go" and fast > MOST_TOO_FAST * len(own):
-        status, why = "no-go", f"more than {MOST_TOO_FAST:.0%} of the votes were faster than reading"
+        reason = f"fewer than {study.config.calibration_accuracy:.0%} of the gold right"
+    elif status == "go" and fast_count > MOST_TOO_FAST * len(rater_votes):
+        status, reason = "no-go", f"more than {MOST_TOO_FAST:.0%} of the votes were faster than reading"
     return CalibrationResult(
-        rater, status, len(own), len(tasks), right, len(gold), fast, _agreement(own, done), why
+        rater,
+        status,
+        len(rater_votes),
+        len(tasks),
+        right,
+        len(gold),
+        fast_count,
+        _agreement(rater_votes, done),
+        reason,
     )
 
 
-def _agreement(own: Sequence[UnblindedVote], everyone: Sequence[UnblindedVote]) -> float | None:
+def _agreement(rater_votes: Sequence[UnblindedVote], all_votes: Sequence[UnblindedVote]) -> float | None:
     """Return the share of equal outcomes with each other rater on the same items."""
-    mine = {one.item.id: one.outcome for one in own}
+    outcome_by_item = {vote.item.id: vote.outcome for vote in rater_votes}
     rows = [
-        (mine[one.item.id], one.outcome)
-        for one in everyone
-        if one.item.id in mine and not any(one is each for each in own)
+        (outcome_by_item[vote.item.id], vote.outcome)
+        for vote in all_votes
+        if vote.item.id in outcome_by_item and not any(vote is own_vote for own_vote in rater_votes)
     ]
     return percent_agreement(rows)

@@ -44,7 +44,7 @@ class ExportedPairs:
     def line(self) -> str:
         """Describe the counts in one line."""
         return ", ".join(
-            f"{self.counts[key]:,} {what}" for key, what in EXPORT_COUNTS.items() if self.counts[key]
+            f"{self.counts[key]:,} {phrase}" for key, phrase in EXPORT_COUNTS.items() if self.counts[key]
         )
 
 
@@ -59,26 +59,26 @@ def export_pairs(
     """
     counts: Counter[str] = Counter()
     by_item: dict[str, list[UnblindedVote]] = {}
-    for one in unblind(study, votes):
-        if one.task.kind == "vote":
-            by_item.setdefault(one.item.id, []).append(one)
+    for vote in unblind(study, votes):
+        if vote.task.kind == "vote":
+            by_item.setdefault(vote.item.id, []).append(vote)
     numbers = {rater: number for number, rater in enumerate(study.tasks, start=1)}
     rows = []
     compared = _compared_items(study)
     for item in study.items.values():
         if item.id not in compared:
             continue
-        own = by_item.get(item.id, [])
-        what, winner = _decide(own)
-        undecided = what in ("ties", "contradicting") and ties == "keep"
-        if undecided:
-            what, winner = f"{what}_kept", 0
-        counts[what] += 1
+        item_votes = by_item.get(item.id, [])
+        result, winner = _decide(item_votes)
+        is_kept_tie = result in ("ties", "contradicting") and ties == "keep"
+        if is_kept_tie:
+            result, winner = f"{result}_kept", 0
+        counts[result] += 1
         if winner is not None:
-            counts["pairs"] += undecided
-            rows.append(_pair_row(study, own, winner, numbers, tie=undecided))
-    if left_out := counts["contradicting"]:
-        rows = [row | {CONTRADICTIONS_LEFT_OUT: left_out} for row in rows]
+            counts["pairs"] += is_kept_tie
+            rows.append(_pair_row(study, item_votes, winner, numbers, tie=is_kept_tie))
+    if contradicting := counts["contradicting"]:
+        rows = [row | {CONTRADICTIONS_LEFT_OUT: contradicting} for row in rows]
     return ExportedPairs(rows, counts)
 
 
@@ -99,30 +99,34 @@ def write_pairs(
 
 def _compared_items(study: Study) -> frozenset[str]:
     """Return the items that are compared, without those of the calibration alone."""
-    return frozenset(task.item for own in study.tasks.values() for task in own if task.kind == "vote")
+    return frozenset(
+        task.item for rater_tasks in study.tasks.values() for task in rater_tasks if task.kind == "vote"
+    )
 
 
-def _decide(own: Sequence[UnblindedVote]) -> tuple[str, int | None]:
+def _decide(item_votes: Sequence[UnblindedVote]) -> tuple[str, int | None]:
     """Return what becomes of an item, and the index of the better text where there is one."""
-    if not own:
+    if not item_votes:
         return "open", None
-    known = [one for one in own if one.sign is not None]
-    if not known:
+    counted = [vote for vote in item_votes if vote.sign is not None]
+    if not counted:
         return "skipped", None
-    signs = [one.sign or 0 for one in known]
+    signs = [vote.sign or 0 for vote in counted]
     total = sum(signs)
     if 1 in signs and -1 in signs:
         return "contradicting", None
     if total:
         return "pairs", int(total > 0)
-    return ("both_bad" if any(one.outcome == "both_bad" for one in known) else "ties"), None
+    return ("both_bad" if any(vote.outcome == "both_bad" for vote in counted) else "ties"), None
 
 
 def _pair_row(
-    study: Study, own: Sequence[UnblindedVote], winner: int, numbers: dict[str, int], tie: bool
+    study: Study, item_votes: Sequence[UnblindedVote], winner: int, numbers: dict[str, int], tie: bool
 ) -> dict[str, Any]:
-    item, known = own[0].item, [one for one in own if one.score is not None]
-    scores = [(one.score or 0.0) * (-1 if winner == 1 else 1) + 0.0 for one in known]  # negative for `chosen`
+    item, counted = item_votes[0].item, [vote for vote in item_votes if vote.score is not None]
+    scores = [
+        (vote.score or 0.0) * (-1 if winner == 1 else 1) + 0.0 for vote in counted
+    ]  # negative for `chosen`
     winning = [-score for score in scores if score < 0]
     sides = {"chosen": winner, "rejected": 1 - winner}
     return {
@@ -132,12 +136,12 @@ def _pair_row(
         "preference_strength": 0.0 if tie else sum(winning) / len(winning),
         **{f"{side}_policy": item.policies[i] for side, i in sides.items()},
         "sample": item.sample,
-        "raters": len(known),
+        "raters": len(counted),
         "individual_preference": [
-            {"rater": numbers[one.vote.rater], "score": score}
-            for one, score in zip(known, scores, strict=True)
+            {"rater": numbers[vote.vote.rater], "score": score}
+            for vote, score in zip(counted, scores, strict=True)
         ],
-        "reasons": sorted({reason for one in known for reason in one.vote.reasons}),
+        "reasons": sorted({reason for vote in counted for reason in vote.vote.reasons}),
         "source": SOURCE,
         "study": study.hash,
     }

@@ -29,42 +29,42 @@ FROM_FILE, FROM_AUDIT, FROM_COPY = "file", "audit", "repeated last sentence"
 
 
 def find_gold(
-    config: ReviewConfig, drawn: Sequence[ReviewItem], rest: Sequence[ReviewItem], count: int
+    config: ReviewConfig, study_items: Sequence[ReviewItem], other_items: Sequence[ReviewItem], count: int
 ) -> list[ReviewItem]:
-    """Return at most `count` gold items: from `gold_path`, else from the audit of `rest`, else made of clean texts.
+    """Return at most `count` gold items: from `gold_path`, else from the audit, else made of clean texts.
 
     Raises UserError if `gold_path` cannot be read.
     """
     if not count:
         return []
     if config.gold_path is not None:
-        found = _from_file(config.gold_path, config.seed, count)
+        gold_items = _from_file(config.gold_path, config.seed, count)
     else:
-        shuffled = _shuffled(rest, config.seed)
+        shuffled = _shuffled(other_items, config.seed)
         audited = (gold for item in shuffled[:MAX_AUDITED] if (gold := _from_audit(item)))
-        found = list(islice(audited, count))
-        made = _made([*shuffled, *_shuffled(drawn, config.seed)])
-        used = {item.prompt_id for item in found}
-        while len(found) < count and (item := next(made, None)) is not None:
-            if item.prompt_id not in used:
-                used.add(item.prompt_id)
-                found.append(item)
+        gold_items = list(islice(audited, count))
+        made = _made([*shuffled, *_shuffled(study_items, config.seed)])
+        used_prompts = {item.prompt_id for item in gold_items}
+        while len(gold_items) < count and (item := next(made, None)) is not None:
+            if item.prompt_id not in used_prompts:
+                used_prompts.add(item.prompt_id)
+                gold_items.append(item)
     # The better text is the first or the second at random: nothing may follow from its place in the item.
     draw = generator(config.seed, "review gold order")
-    turned = [_turned(item) if draw.random() < 0.5 else item for item in found]
-    return [replace(item, id=f"g{i:06d}") for i, item in enumerate(turned)]
+    shuffled_sides = [_turned(item) if draw.random() < 0.5 else item for item in gold_items]
+    return [replace(item, id=f"g{i:06d}") for i, item in enumerate(shuffled_sides)]
 
 
 def clear_failures(item: ReviewItem, side: int) -> tuple[set[str], bool]:
     """Return the clear failures of a text, and whether it has no failure at all, by the audit."""
     row = {
-        "prompt": next((t["content"] for t in reversed(item.prompt) if t["role"] == "user"), ""),
+        "prompt": next((turn["content"] for turn in reversed(item.prompt) if turn["role"] == "user"), ""),
         "response": item.texts[side],
         "stop": None,
         "reward": None,
     }
-    found = set(flags(row, audit_response(row)))
-    return found & CLEAR_FAILURES, not found & BROKEN
+    response_flags = set(flags(row, audit_response(row)))
+    return response_flags & CLEAR_FAILURES, not response_flags & BROKEN
 
 
 def _shuffled(items: Sequence[ReviewItem], seed: int) -> list[ReviewItem]:
@@ -72,10 +72,12 @@ def _shuffled(items: Sequence[ReviewItem], seed: int) -> list[ReviewItem]:
 
 
 def _from_audit(item: ReviewItem) -> ReviewItem | None:
-    (first, first_clean), (second, second_clean) = (clear_failures(item, side) for side in (0, 1))
-    if first_clean and second:
+    (first_failures, first_clean), (second_failures, second_clean) = (
+        clear_failures(item, side) for side in (0, 1)
+    )
+    if first_clean and second_failures:
         return replace(item, gold=0, gold_source=FROM_AUDIT)
-    return replace(item, gold=1, gold_source=FROM_AUDIT) if second_clean and first else None
+    return replace(item, gold=1, gold_source=FROM_AUDIT) if second_clean and first_failures else None
 
 
 def _from_file(path: str, seed: int, count: int) -> list[ReviewItem]:

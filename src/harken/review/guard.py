@@ -121,11 +121,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 def _with_headers(send: Send) -> Send:
     async def sender(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-            kept = [
+            own_headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+            kept_headers = [
                 (name, value) for name, value in message.get("headers", []) if name.decode() not in HEADERS
             ]
-            message = {**message, "headers": [*kept, *own]}
+            message = {**message, "headers": [*kept_headers, *own_headers]}
         await send(message)
 
     return sender

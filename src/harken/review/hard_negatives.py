@@ -54,24 +54,24 @@ def run_hard_negatives(config: HardNegativesConfig, output: Path) -> PairsFolder
         folder = PairsFolder(output)
         path = response_file(config.responses)
         checksums.verify_file(Path(path).expanduser())
-        read = read_external_responses(path)
-        prints = {"responses": fingerprint_rows(read)}
-        settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": prints}
+        responses = read_external_responses(path)
+        fingerprints = {"responses": fingerprint_rows(responses)}
+        settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": fingerprints}
 
         def make() -> Made:
             counts: Counter[str] = Counter()
-            rows = list(_pairs(read, config, path, counts))
+            rows = list(_pairs(responses, config, path, counts))
             if not rows:
                 raise UserError(
-                    f"no pair can be made of its {len(read):,} responses: {counts_line(counts)}",
+                    f"no pair can be made of its {len(responses):,} responses: {counts_line(counts)}",
                     where=path,
                     fix="name an evaluation whose responses fail more often, or more samples per prompt",
                 )
             added = rows_to_add(config.add_to, config.add_limit, config.seed)
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in [*added, *rows]]
             atomic.write_text(folder.pairs, "".join(lines))
-            lineage = {"responses": {"name": config.responses, "fingerprint": prints["responses"]}}
-            line = f"{folder.pairs}: {len(rows):,} pairs of {len(read):,} responses"
+            lineage = {"responses": {"name": config.responses, "fingerprint": fingerprints["responses"]}}
+            line = f"{folder.pairs}: {len(rows):,} pairs of {len(responses):,} responses"
             if added:
                 line += f", added to {len(added):,} of {config.add_to}"
             made = {"pairs": len(rows), "added_to": len(added), **counts}
@@ -81,10 +81,12 @@ def run_hard_negatives(config: HardNegativesConfig, output: Path) -> PairsFolder
         return folder
 
 
-def choose_rule(flags: frozenset[str], gap: float, rules: Sequence[str], margin: float = 0.0) -> str | None:
-    """Return the first of `rules` that a broken response meets; `gap` is its reward minus the clean one's."""
+def choose_rule(
+    flags: frozenset[str], reward_gap: float, rules: Sequence[str], margin: float = 0.0
+) -> str | None:
+    """Return the first of `rules` that a broken response meets; `reward_gap` is its reward minus the clean one's."""
     for rule in rules:
-        if rule == "high_reward_broken" and flags & BROKEN and gap > margin:
+        if rule == "high_reward_broken" and flags & BROKEN and reward_gap > margin:
             return rule
         if rule == "repetition" and flags & REPEATING_KINDS:
             return rule
@@ -95,20 +97,20 @@ def choose_rule(flags: frozenset[str], gap: float, rules: Sequence[str], margin:
 
 def counts_line(counts: Mapping[str, int]) -> str:
     """Return the counts in words, those of zero left out."""
-    parts = [f"{counts[key]:,} {what}" for key, what in HARD_NEGATIVE_COUNTS.items() if counts.get(key)]
-    return "; ".join(parts) or "no response is broken"
+    phrases = [f"{counts[key]:,} {phrase}" for key, phrase in HARD_NEGATIVE_COUNTS.items() if counts.get(key)]
+    return "; ".join(phrases) or "no response is broken"
 
 
 def _pairs(
-    read: Sequence[ExternalResponse], config: HardNegativesConfig, path: str, counts: Counter[str]
+    responses: Sequence[ExternalResponse], config: HardNegativesConfig, path: str, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    prompts = match_prompts(read, None, path)
+    prompts = match_prompts(responses, None, path)
     rows: list[_Row] = []
     samples: Counter[tuple[str, str]] = Counter()
-    for number, (one, prompt) in enumerate(zip(read, prompts, strict=True)):
+    for number, (response, prompt) in enumerate(zip(responses, prompts, strict=True)):
         assert prompt is not None
-        own_samples = prompt.id, one.generator
-        rows.append(_audit_row(one, prompt, number, samples[own_samples]))
+        own_samples = prompt.id, response.generator
+        rows.append(_audit_row(response, prompt, number, samples[own_samples]))
         samples[own_samples] += 1
     rows = [row for row in rows if row["response"].strip()]
     if missing := next((row for row in rows if row["reward"] is None), None):
@@ -118,22 +120,24 @@ def _pairs(
             fix="run harken score on the responses first",
         )
     audited = audit.audit(rows, rows[0]["policy"] if rows else "", config.audit)
-    flags: dict[Key, frozenset[str]] = {key: frozenset(found["flags"]) for key, found in audited.items()}
+    flags: dict[Key, frozenset[str]] = {
+        key: frozenset(row_flags["flags"]) for key, row_flags in audited.items()
+    }
     by_prompt: dict[str, list[_Row]] = {}
     for row in rows:
         by_prompt.setdefault(row["prompt_id"], []).append(row)
-    for own in by_prompt.values():
-        clean = [row for row in own if not flags[audit.key_of(row)] & BROKEN]
+    for prompt_rows in by_prompt.values():
+        clean = [row for row in prompt_rows if not flags[audit.key_of(row)] & BROKEN]
         best = max(clean, key=lambda row: row["reward"], default=None)
         seen: set[str] = set()
-        for row in own:
-            found = flags[audit.key_of(row)]
-            if not found & BROKEN:
+        for row in prompt_rows:
+            row_flags = flags[audit.key_of(row)]
+            if not row_flags & BROKEN:
                 continue
             if best is None:
                 counts["no_clean"] += 1
                 continue
-            rule = choose_rule(found, row["reward"] - best["reward"], config.rules, config.reward_margin)
+            rule = choose_rule(row_flags, row["reward"] - best["reward"], config.rules, config.reward_margin)
             if rule is None:
                 counts["other_failure"] += 1
             elif row["response"].strip() in seen:
@@ -144,24 +148,24 @@ def _pairs(
                 prompt = prompts[row["number"]]
                 assert prompt is not None
                 evidence = audited[audit.key_of(row)]["evidence"]
-                yield _pair_of(prompt, best, row, rule, found, evidence, config)
+                yield _pair_of(prompt, best, row, rule, row_flags, evidence, config)
 
 
-def _audit_row(one: ExternalResponse, prompt: Prompt, number: int, sample: int) -> dict[str, Any]:
-    """Return response `number` of the file as a row of an evaluation's table."""
+def _audit_row(response: ExternalResponse, prompt: Prompt, index: int, sample: int) -> dict[str, Any]:
+    """Return response `index` of the file as a row of an evaluation's table."""
     return {
-        "number": number,
+        "number": index,
         "prompt_id": prompt.id,
-        "policy": one.generator or "policy",
+        "policy": response.generator or "policy",
         "sample": sample,
         "domain": prompt.domain,
         "language": prompt.language,
         "prompt": prompt.last_user_message,
         "messages": json.dumps([message.to_dict() for message in prompt.messages], ensure_ascii=False),
-        "response": one.text or "",
-        "response_tokens": one.tokens,
-        "stop": one.stop,
-        "reward": one.values.get("reward"),
+        "response": response.text or "",
+        "response_tokens": response.tokens,
+        "stop": response.stop,
+        "reward": response.values.get("reward"),
         "reference": prompt.reference,
     }
 

@@ -55,10 +55,10 @@ class ReviewItem:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> ReviewItem:
+    def from_dict(cls, fields: Mapping[str, Any]) -> ReviewItem:
         """Read an item written by `to_dict`."""
-        pair = {name: tuple(given[name]) for name in ("policies", "texts", "prompt")}
-        return cls(**{**given, **pair})
+        pair = {name: tuple(fields[name]) for name in ("policies", "texts", "prompt")}
+        return cls(**{**fields, **pair})
 
     def prompt_digest(self) -> str:
         """Return the hash by which runs record their training prompts."""
@@ -107,26 +107,28 @@ def draw_items(
     missing = min(count, len(pool)) - sum(shares.values())
     for key in sorted(quotas, key=lambda key: (shares[key] - quotas[key], key))[:missing]:
         shares[key] += 1
-    drawn: set[int] = set()
+    chosen: set[int] = set()
     for key, places in groups.items():
         order = permutation(len(places), seed, "review items", *key[1], key[0])
-        drawn |= {places[i] for i in order[: shares[key]]}
+        chosen |= {places[i] for i in order[: shares[key]]}
     return (
-        [item for i, item in enumerate(pool) if i in drawn],
-        [item for i, item in enumerate(pool) if i not in drawn],
+        [item for i, item in enumerate(pool) if i in chosen],
+        [item for i, item in enumerate(pool) if i not in chosen],
     )
 
 
 def find_model_names(text: str, policies: Sequence[str]) -> bool:
     """Return whether a text names an assistant or one of the policies (of three letters or more)."""
-    own = [re.escape(name) for name in policies if len(name) >= 3 and name not in (CHOSEN, REJECTED)]
-    named = bool(own) and re.search(rf"\b(?:{'|'.join(own)})\b", text) is not None
+    name_patterns = [
+        re.escape(name) for name in policies if len(name) >= 3 and name not in (CHOSEN, REJECTED)
+    ]
+    named = bool(name_patterns) and re.search(rf"\b(?:{'|'.join(name_patterns)})\b", text) is not None
     return named or _ASSISTANTS.search(text) is not None
 
 
 def _pool_of_policies(config: ReviewConfig) -> ItemPool:
     systems = read_policies(config.policies)
-    files = {name: rows for own in systems.values() for name, rows in own.items()}
+    files = {name: rows for system_files in systems.values() for name, rows in system_files.items()}
     policies = list(files)
     if len(policies) < 2:
         raise UserError(
@@ -140,19 +142,21 @@ def _pool_of_policies(config: ReviewConfig) -> ItemPool:
         if config.compare == "baseline"
         else list(combinations(policies, 2))
     )
-    found: list[ReviewItem] = []
+    items: list[ReviewItem] = []
     left_out: Counter[str] = Counter()
     for prompt in matched.prompts:
         for left, right in compared:
-            both = zip(matched.responses[left][prompt.id], matched.responses[right][prompt.id], strict=True)
-            for sample, (a, b) in enumerate(both):
+            sample_pairs = zip(
+                matched.responses[left][prompt.id], matched.responses[right][prompt.id], strict=True
+            )
+            for sample, (a, b) in enumerate(sample_pairs):
                 texts = (str(a.text), str(b.text))
                 if texts[0].strip() == texts[1].strip():
                     left_out[EQUAL_TEXTS] += 1
                     continue
-                found.append(
+                items.append(
                     ReviewItem(
-                        id=f"i{len(found):06d}",
+                        id=f"i{len(items):06d}",
                         prompt_id=prompt.id,
                         sample=sample,
                         prompt=tuple(m.to_dict() for m in prompt.messages),
@@ -163,21 +167,21 @@ def _pool_of_policies(config: ReviewConfig) -> ItemPool:
                     )
                 )
     prints = {name: fingerprint_rows(rows) for name, rows in files.items()}
-    return ItemPool(policies, found, dict(left_out), prints, matched)
+    return ItemPool(policies, items, dict(left_out), prints, matched)
 
 
 def _pool_of_pairs(config: ReviewConfig) -> ItemPool:
     assert config.pairs_path is not None
-    found: list[ReviewItem] = []
+    items: list[ReviewItem] = []
     left_out: Counter[str] = Counter()
     pairs = read_pairs(config.pairs_path)
     for pair in pairs:
         if pair.chosen.strip() == pair.rejected.strip():
             left_out[EQUAL_TEXTS] += 1
             continue
-        found.append(
+        items.append(
             ReviewItem(
-                id=f"i{len(found):06d}",
+                id=f"i{len(items):06d}",
                 prompt_id=pair.prompt.id,
                 sample=0,
                 prompt=tuple(m.to_dict() for m in pair.prompt.messages),
@@ -187,29 +191,29 @@ def _pool_of_pairs(config: ReviewConfig) -> ItemPool:
                 names_model=any(find_model_names(text, ()) for text in (pair.chosen, pair.rejected)),
             )
         )
-    return ItemPool([CHOSEN, REJECTED], found, dict(left_out), {"pairs_path": _fingerprint_pairs(pairs)})
+    return ItemPool([CHOSEN, REJECTED], items, dict(left_out), {"pairs_path": _fingerprint_pairs(pairs)})
 
 
 def _fingerprint_pairs(pairs: Sequence[Preference]) -> str:
     """Compute the sha256 of prompts and texts of pairs."""
-    plain = [[[m.to_dict() for m in p.prompt.messages], p.chosen, p.rejected] for p in pairs]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+    values = [[[m.to_dict() for m in p.prompt.messages], p.chosen, p.rejected] for p in pairs]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def read_pairs(path: str) -> list[Preference]:
     """Read preference pairs in any layout. Raises UserError as training does, and for pairs of token ids."""
     data = DataConfig(path=path, task="preference", max_length=MAX_PAIR_TOKENS)
-    found = [pair for pair in parse_preference_rows(data)[0] if isinstance(pair, Preference)]
-    if not found:
+    preferences = [pair for pair in parse_preference_rows(data)[0] if isinstance(pair, Preference)]
+    if not preferences:
         raise UserError(
             "it has no pairs of texts", where=path, fix="name a file with chosen and rejected texts"
         )
-    return found
+    return preferences
 
 
 def _stratum(prompt: Prompt, details: Mapping[str, str], columns: Sequence[str]) -> str:
     """Return the values of the columns that a prompt has, joined."""
-    known: dict[str, Any] = {
+    strata: dict[str, Any] = {
         **details, **prompt.details, "domain": prompt.domain, "language": prompt.language
     }  # fmt: skip
-    return " / ".join(str(known[name]) for name in columns if known.get(name))
+    return " / ".join(str(strata[name]) for name in columns if strata.get(name))

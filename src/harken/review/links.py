@@ -31,11 +31,11 @@ class RaterLinks:
 
     def rater_of(self, token: str) -> str | None:
         """Return the rater of a token, None for an unknown one; the time it takes does not depend on the token."""
-        found = None
-        for rater, known in self.tokens.items():
-            if hmac.compare_digest(known.encode(), token.encode("utf-8", "replace")):
-                found = rater
-        return found
+        matching_rater = None
+        for rater, rater_token in self.tokens.items():
+            if hmac.compare_digest(rater_token.encode(), token.encode("utf-8", "replace")):
+                matching_rater = rater
+        return matching_rater
 
     def url(self, rater: str, host: str) -> str:
         """Return a rater's link. The token is behind #, which browsers send to no server and write to no log."""
@@ -48,14 +48,14 @@ def open_links(path: Path, raters: Sequence[str], port: int) -> RaterLinks:
 
     The file is readable by its owner alone. Raises UserError if it is damaged.
     """
-    known = RaterLinks(0, {})
+    stored_links = RaterLinks(0, {})
     if path.exists():
-        found = json_io.read_object(path, FIX_LINKS)
-        json_io.validate(found, _LinksFile, str(path), FIX_LINKS)
-        known = RaterLinks(found["port"], found["tokens"])
-    tokens = {rater: known.tokens.get(rater) or secrets.token_urlsafe(TOKEN_BYTES) for rater in raters}
-    links = RaterLinks(port or known.port, tokens)
-    if links != known:
+        stored = json_io.read_object(path, FIX_LINKS)
+        json_io.validate(stored, _LinksFile, str(path), FIX_LINKS)
+        stored_links = RaterLinks(stored["port"], stored["tokens"])
+    tokens = {rater: stored_links.tokens.get(rater) or secrets.token_urlsafe(TOKEN_BYTES) for rater in raters}
+    links = RaterLinks(port or stored_links.port, tokens)
+    if links != stored_links:
         write_links(path, links)
     return links
 

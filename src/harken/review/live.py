@@ -32,7 +32,7 @@ class ReviewedRun:
 
     def policies(self) -> dict[str, str]:
         """Return the policies of a review: name → file of responses."""
-        return {UPDATE.format(number): str(self.table(number)) for number in (self.first, self.last)}
+        return {UPDATE.format(update): str(self.table(update)) for update in (self.first, self.last)}
 
 
 def is_training_run(path: Path) -> bool:
@@ -70,25 +70,25 @@ def run_behind(config: ReviewConfig) -> ReviewedRun | None:
     updates = [n for n in recorded_updates(run.held_out) if UPDATE.format(n) in files]
     if len(updates) != 2:
         return None
-    found = ReviewedRun(run, *updates)
-    return found if found.policies() == {name: str(path) for name, path in files.items()} else None
+    reviewed = ReviewedRun(run, *updates)
+    return reviewed if reviewed.policies() == {name: str(path) for name, path in files.items()} else None
 
 
-def publish_votes(found: ReviewedRun, figures: dict[str, Any]) -> dict[str, Any] | None:
+def publish_votes(reviewed: ReviewedRun, figures: dict[str, Any]) -> dict[str, Any] | None:
     """Write the votes of a locked review into its run, and return them; None where no item was decided."""
     pair = next(
         (
             pair
             for pair in figures["pairs"]
-            if (pair["left"], pair["right"]) == (UPDATE.format(found.first), UPDATE.format(found.last))
+            if (pair["left"], pair["right"]) == (UPDATE.format(reviewed.first), UPDATE.format(reviewed.last))
         ),
         None,
     )
     if pair is None or pair["win_rate_decided"] is None:
         return None
-    rate, (change, low) = pair["win_rate_decided"], _reward_change(found)
+    rate, (change, low) = pair["win_rate_decided"], _reward_change(reviewed)
     votes = {
-        "update": found.last,
+        "update": reviewed.last,
         "decided": pair["wins"] + pair["losses"],
         "win_rate": rate["value"],
         "low": rate["low"],
@@ -97,29 +97,31 @@ def publish_votes(found: ReviewedRun, figures: dict[str, Any]) -> dict[str, Any]
         "reward_change_low": low,
         "study": figures["study"],
     }
-    write_live_votes(found.run, votes)
+    write_live_votes(reviewed.run, votes)
     return votes
 
 
-def live_line(votes: dict[str, Any], found: ReviewedRun) -> str:
+def live_line(votes: dict[str, Any], reviewed: ReviewedRun) -> str:
     """Say in one line how votes and reward moved."""
     return (
         f"Since the start of training the mean reward of these responses changed by {votes['reward_change']:+.3f}, and "
         f"raters prefer those after update {votes['update']} in {votes['win_rate']:.0%} of {votes['decided']} decided "
-        f"items. The run at {found.run.root} logs the votes with its next step, and its health monitor reads them."
+        f"items. The run at {reviewed.run.root} logs the votes with its next step, and its health monitor reads them."
     )
 
 
-def _reward_change(found: ReviewedRun) -> tuple[float, float]:
+def _reward_change(reviewed: ReviewedRun) -> tuple[float, float]:
     """Return the mean paired change of the reward, and the lower end of its 95 % interval clustered by prompt.
 
     The lower end is the change minus its size where too few prompts give no interval: it then shows no rise.
     """
     before, after = (
-        {(row["prompt_id"], row["sample"]): float(row["reward"]) for row in read_rows(found.table(number))}
-        for number in (found.first, found.last)
+        {(row["prompt_id"], row["sample"]): float(row["reward"]) for row in read_rows(reviewed.table(update))}
+        for update in (reviewed.first, reviewed.last)
     )
-    both = [key for key in after if key in before]
-    interval = clustered_mean_interval([after[key] - before[key] for key in both], [key[0] for key in both])
+    shared_keys = [key for key in after if key in before]
+    interval = clustered_mean_interval(
+        [after[key] - before[key] for key in shared_keys], [key[0] for key in shared_keys]
+    )
     low = interval.bounds[0]
     return interval.mean, interval.mean - abs(interval.mean) if low is None else low

@@ -61,14 +61,16 @@ def unblind(study: Study, votes: Sequence[Vote]) -> list[UnblindedVote]:
 
     Votes of tasks that the study does not have are left out: the store refuses them.
     """
-    found = []
+    unblinded = []
     for vote in sorted(current_votes(votes).values(), key=lambda vote: vote.number):
-        known = study.by_task.get(vote.task)
-        if known is None or known[0] != vote.rater:
+        rater_task = study.by_task.get(vote.task)
+        if rater_task is None or rater_task[0] != vote.rater:
             continue
-        task = known[1]
-        found.append(UnblindedVote(vote, task, study.item_of(task), outcome_of(vote.choice, task.first_left)))
-    return found
+        task = rater_task[1]
+        unblinded.append(
+            UnblindedVote(vote, task, study.item_of(task), outcome_of(vote.choice, task.first_left))
+        )
+    return unblinded
 
 
 def outcome_of(choice: str, first_left: bool) -> Outcome:

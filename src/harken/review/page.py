@@ -88,12 +88,12 @@ def pack_page(study: Study, rater: str) -> str:
 def write_packs(study: Study, out: Path) -> dict[str, Path]:
     """Write a pack for every rater: `out` for a single one, else `out` with the rater's name before its ending."""
     raters = list(study.tasks)
-    found = {}
+    pages = {}
     for rater in raters:
         path = out if len(raters) == 1 else out.with_name(f"{out.stem}-{rater}{out.suffix or '.html'}")
         atomic.write_text(path, pack_page(study, rater))
-        found[rater] = path
-    return found
+        pages[rater] = path
+    return pages
 
 
 def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, int]:
@@ -105,19 +105,19 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
     """
     page = bounded_read.read_bytes(path)[:1_000].lstrip()[:1] != b"["
     if page:
-        found = json_io.read_object(path, FIX_VOTE_FILE)
-        json_io.validate(found, _VoteFile, str(path), FIX_VOTE_FILE)
-        if found["study"] != study.hash:
+        vote_file = json_io.read_object(path, FIX_VOTE_FILE)
+        json_io.validate(vote_file, _VoteFile, str(path), FIX_VOTE_FILE)
+        if vote_file["study"] != study.hash:
             raise UserError(
                 "these votes are of another study", where=str(path), fix="name the study's own folder"
             )
-        votes, client, fix = found["votes"], "pack", FIX_VOTE_FILE
+        votes, client, fix = vote_file["votes"], "pack", FIX_VOTE_FILE
     else:
         export = read_tool_export(path)
         votes, client, fix = export.votes, export.tool, FIX_EXPORT
         if export.left_out:
-            say(f"{path}: left out {', '.join(f'{n:,} {what}' for what, n in export.left_out.items())}")
-    new = 0
+            say(f"{path}: left out {', '.join(f'{n:,} {reason}' for reason, n in export.left_out.items())}")
+    added_count = 0
     with write_lock(folder.root, FIX_SERVED):
         if folder.lock.exists():
             raise UserError(
@@ -128,37 +128,37 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
         store = VoteStore(folder.votes, study.hash)
         try:
             before = {vote.uuid for vote in store.votes()}
-            for number, given in enumerate(votes, start=1):
+            for index, fields in enumerate(votes, start=1):
                 try:
-                    vote = _own_vote(study, given if page else _revision(study, store, given), client)
-                    new += store.append(vote).uuid not in before
+                    vote = _own_vote(study, fields if page else _revision(study, store, fields), client)
+                    added_count += store.append(vote).uuid not in before
                 except VoteRefused as error:
-                    raise UserError(f"vote {number} is refused: {error}", where=str(path), fix=fix) from None
+                    raise UserError(f"vote {index} is refused: {error}", where=str(path), fix=fix) from None
         finally:
             store.close()
-    return new, len(votes) - new
+    return added_count, len(votes) - added_count
 
 
-def _revision(study: Study, store: VoteStore, given: dict[str, Any]) -> dict[str, Any]:
+def _revision(study: Study, store: VoteStore, fields: dict[str, Any]) -> dict[str, Any]:
     """Return an exported vote with its uuid: that of the standing vote if both are the same, else it revises that."""
-    known = study.by_task.get(str(given.get("task")))
-    standing = store.current().get((known[0], given["task"])) if known else None
-    if standing is not None and all(
-        getattr(standing, name) == (tuple(value) if name == "reasons" else value)
-        for name, value in given.items()
+    rater_task = study.by_task.get(str(fields.get("task")))
+    current = store.current().get((rater_task[0], fields["task"])) if rater_task else None
+    if current is not None and all(
+        getattr(current, name) == (tuple(value) if name == "reasons" else value)
+        for name, value in fields.items()
         if name != "task"
     ):
-        return {**given, "uuid": standing.uuid, "supersedes": standing.supersedes}
-    supersedes = standing.uuid if standing else ""
-    return {**given, "uuid": vote_uuid(study, given, supersedes), "supersedes": supersedes}
+        return {**fields, "uuid": current.uuid, "supersedes": current.supersedes}
+    supersedes = current.uuid if current else ""
+    return {**fields, "uuid": vote_uuid(study, fields, supersedes), "supersedes": supersedes}
 
 
-def _own_vote(study: Study, given: dict[str, Any], client: str) -> Vote:
+def _own_vote(study: Study, fields: dict[str, Any], client: str) -> Vote:
     """Return a vote of the rater whose task it is, marked by the client that it comes from."""
-    known = study.by_task.get(str(given.get("task")))
-    if known is None:
+    rater_task = study.by_task.get(str(fields.get("task")))
+    if rater_task is None:
         raise VoteRefused("no such item", 404)
-    return parse_vote({**given, "client": client}, known[0], study.config.reasons)
+    return parse_vote({**fields, "client": client}, rater_task[0], study.config.reasons)
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Say how large a review has to be, and what a given one can show. No torch."""
+"""Compute the size that a review needs, and what a given one can detect. No torch."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def votes_needed(config: ReviewConfig, items: int) -> int:
 
 
 def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
-    """Return what a study contains, what it can show, and how far its raters are."""
+    """Return the contents of a study, what it can detect, and the progress of its raters."""
     kinds, counts = study.kinds(), study.counts
     lines = [
         f"{', '.join(study.policies)}: {counts['items']:,} items of {counts['candidates']:,} pairs of responses"
-        + "".join(f", {count:,} left out with {why}" for why, count in counts["left_out"].items())
+        + "".join(f", {count:,} left out with {reason}" for reason, count in counts["left_out"].items())
     ]
-    voted = {task.item for own in study.tasks.values() for task in own if task.kind == "vote"}
+    voted = {task.item for rater_tasks in study.tasks.values() for task in rater_tasks if task.kind == "vote"}
     compared = Counter(study.items[item].policies for item in voted)
     for pair, count in sorted(compared.items()):
         decided = max(1, round(count * (1 - study.config.tie_share)))
@@ -76,9 +76,9 @@ def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
         lines.append("  one rater: agreement cannot be measured, so the report will have no headline")
     if counts["names_model"]:
         lines.append(f"  items with a response that names a model or a policy: {counts['names_model']:,}")
-    standing = current_votes(votes)
+    current = current_votes(votes)
     for rater, tasks in study.tasks.items():
-        done = sum((rater, task.id) in standing for task in tasks)
+        done = sum((rater, task.id) in current for task in tasks)
         lines.append(f"  {rater}: {done:,} of {len(tasks):,} votes")
         if votes:
             lines.append(f"    calibration of {calibration_of(study, votes, rater).line()}")

@@ -1,6 +1,6 @@
 """Lock a review, unblind its votes, and write the report. No torch.
 
-The lock records the hash of the last vote: no further vote is accepted, and a vote that is changed later is found.
+The lock records the hash of the last vote: no further vote is accepted, and a vote that is changed later is detected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class _LockFile(Schema):
 def lock_and_report(folder: ReviewFolder, *, early: bool = False) -> dict[str, Any]:
     """Lock the review unless it is locked, unblind it, and write its report. Return the figures.
 
-    The report is `report.json`, `report.md` and `report.html`. A review of a training run also hands the votes to it.
+    The report is `report.json`, `report.md` and `report.html`. The votes of a review of a training run are also passed
+    to that run.
 
     Raises UserError if a server is running, items are open (unless `early`), there are no votes, or the votes are not
     those that were locked.
@@ -54,9 +55,9 @@ def lock_and_report(folder: ReviewFolder, *, early: bool = False) -> dict[str, A
             atomic.write_json(folder.lock, locked)
         figures = review_figures(study, votes)
         if (run := run_behind(study.config)) is not None and (
-            live := publish_votes(run, figures)
+            live_votes := publish_votes(run, figures)
         ) is not None:
-            figures["live"] = {**live, "sentence": live_line(live, run)}
+            figures["live"] = {**live_votes, "sentence": live_line(live_votes, run)}
         atomic.write_json(folder.report, figures)
         lines = report_lines(figures)
         atomic.write_text(folder.markdown, "\n".join(lines) + "\n")
@@ -72,12 +73,12 @@ def require_locked(folder: ReviewFolder, study: Study, votes: Sequence[Vote]) ->
             where=str(folder.root),
             fix=f"finish it: harken review report {folder.root}",
         )
-    found = json_io.read_object(folder.lock, FIX_STUDY)
-    json_io.validate(found, _LockFile, str(folder.lock), FIX_STUDY)
+    lock_record = json_io.read_object(folder.lock, FIX_STUDY)
+    json_io.validate(lock_record, _LockFile, str(folder.lock), FIX_STUDY)
     head = votes[-1].hash if votes else GENESIS
-    if (found["study"], found["votes"], found["head"]) != (study.hash, len(votes), head):
+    if (lock_record["study"], lock_record["votes"], lock_record["head"]) != (study.hash, len(votes), head):
         raise UserError(
-            f"the votes are not those that were locked ({len(votes)} rows, {found['votes']} at the lock)",
+            f"the votes are not those that were locked ({len(votes)} rows, {lock_record['votes']} at the lock)",
             where=str(folder.votes),
             fix="restore votes.sqlite",
         )
@@ -100,31 +101,31 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
         lines += _pair_lines(pair)
     if figures["strengths"]:
         lines += ["## Strengths", "", "Bradley–Terry, in nats of the odds against the first policy:", ""]
-        if any(one["low"] is None for one in figures["strengths"]):
+        if any(entry["low"] is None for entry in figures["strengths"]):
             lines += ["Too few prompts or votes that vary too little give no interval.", ""]
-        lines += [f"- {one['policy']}: {_between(one)}" for one in figures["strengths"]]
+        lines += [f"- {entry['policy']}: {_between(entry)}" for entry in figures["strengths"]]
         lines.append("")
     lines += _agreement_lines(figures["agreement"])
     lines += ["## Raters", ""]
-    for one in figures["raters"]:
-        lines += _rater_lines(one)
+    for entry in figures["raters"]:
+        lines += _rater_lines(entry)
     lines += ["", "## Calibration", ""]
     lines += [
-        f"- {one['rater']}: {one['status']}, {one['gold_right']} of {one['gold']} gold right"
-        for one in figures["calibration"]
+        f"- {entry['rater']}: {entry['status']}, {entry['gold_right']} of {entry['gold']} gold right"
+        for entry in figures["calibration"]
     ]
     items = figures["items"]
     lines += ["", "## Study", ""]
     lines.append(
         f"{items['voted']} of {items['items']} items have votes; {items['candidates']} pairs could be drawn"
-        + "".join(f"; left out: {count} with {why}" for why, count in items["left_out"].items())
+        + "".join(f"; left out: {count} with {reason}" for reason, count in items["left_out"].items())
         + f". Items that name a model in a response: {items['names_model']}. Study {figures['study'][:16]}."
     )
     return lines
 
 
 def _require_complete(folder: ReviewFolder, study: Study, votes: Sequence[Vote], early: bool) -> None:
-    done = {(one.vote.rater, one.task.id) for one in unblind(study, votes)}
+    done = {(vote.vote.rater, vote.task.id) for vote in unblind(study, votes)}
     total = len(study.by_task)
     if not done:
         raise UserError("there are no votes", where=str(folder.root), fix=f"run: harken review {folder.root}")
@@ -190,10 +191,10 @@ def _pair_lines(pair: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"- exact sign test over prompts: p = {pair['sign_test_p']:.3g}, after Holm {pair['holm_p']:.3g}"
     )
-    for one in pair["sensitivity"]:
-        rate = one["win_rate_decided"]
+    for variant in pair["sensitivity"]:
+        rate = variant["win_rate_decided"]
         lines.append(
-            f"- {one['label']}: {one['wins']} wins, {one['ties']} ties, {one['losses']} losses"
+            f"- {variant['label']}: {variant['wins']} wins, {variant['ties']} ties, {variant['losses']} losses"
             + ("" if rate is None else f", {rate:.1%} of decided items")
         )
     return [*lines, ""]
@@ -213,10 +214,11 @@ def _agreement_lines(agreement: Mapping[str, Any] | None) -> list[str]:
             lines.append(f"- Krippendorff's {label}: {_between(alpha)}")
     if agreement["fleiss_kappa"] is not None:
         lines.append(f"- Fleiss' kappa: {agreement['fleiss_kappa']:.2f}")
-    for one in agreement["cohen_kappa"]:
-        kappa = "not defined" if one["kappa"] is None else f"{one['kappa']:.2f}"
+    for kappas in agreement["cohen_kappa"]:
+        kappa = "not defined" if kappas["kappa"] is None else f"{kappas['kappa']:.2f}"
         lines.append(
-            f"- {' and '.join(one['raters'])}: equal in {one['agree']} of {one['items']}, Cohen's kappa {kappa}"
+            f"- {' and '.join(kappas['raters'])}: equal in {kappas['agree']} of {kappas['items']}, "
+            f"Cohen's kappa {kappa}"
         )
     if (ceiling := agreement["ceiling"]) is not None:
         lines.append(
@@ -226,27 +228,27 @@ def _agreement_lines(agreement: Mapping[str, Any] | None) -> list[str]:
     return [*lines, ""]
 
 
-def _rater_lines(one: Mapping[str, Any]) -> list[str]:
-    def part(label: str, found: Mapping[str, Any] | None) -> str:
-        return "" if found is None else f"; {label} {found['count']} of {found['n']}"
+def _rater_lines(rater: Mapping[str, Any]) -> list[str]:
+    def part(label: str, counts: Mapping[str, Any] | None) -> str:
+        return "" if counts is None else f"; {label} {counts['count']} of {counts['n']}"
 
-    position, repeats = one["position"], one["repeats"]
-    line = f"- **{one['rater']}**: {one['votes']} of {one['tasks']} votes, {one['skips']} skips"
-    line += part("gold right", one["gold"]) + part("faster than reading", one["too_fast"])
-    if one["median_seconds"] is not None:
-        line += f"; median {one['median_seconds']:.0f} s an item"
+    position, repeats = rater["position"], rater["repeats"]
+    line = f"- **{rater['rater']}**: {rater['votes']} of {rater['tasks']} votes, {rater['skips']} skips"
+    line += part("gold right", rater["gold"]) + part("faster than reading", rater["too_fast"])
+    if rater["median_seconds"] is not None:
+        line += f"; median {rater['median_seconds']:.0f} s an item"
     if repeats is not None:
         line += part("same on repeats", repeats["same"]) + part("same side on repeats", repeats["same_side"])
     if position is not None:
         line += f"; left in {position['count']} of {position['n']} decided votes"
         line += f" (p = {position['holm_p']:.2g} after Holm)"
     lines = [line]
-    for name, drift in one["drift"].items():
+    for name, drift in rater["drift"].items():
         if drift["p"] is not None and drift["holm_p"] < 0.05:
-            first, second = drift["first_half"], drift["second_half"]
+            first_half, second_half = drift["first_half"], drift["second_half"]
             lines.append(
-                f"  - {name.replace('_', ' ')} changes over time: {first['value']:.0%} in the first half, "
-                f"{second['value']:.0%} in the second (p = {drift['holm_p']:.2g} after Holm)"
+                f"  - {name.replace('_', ' ')} changes over time: {first_half['value']:.0%} in the first half, "
+                f"{second_half['value']:.0%} in the second (p = {drift['holm_p']:.2g} after Holm)"
             )
     return lines
 

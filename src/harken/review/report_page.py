@@ -49,7 +49,7 @@ _CHARTS = {
 def write_report_page(path: Path, figures: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Write report.html. `lines` are those of report.md, `figures` those of report.json."""
     headline = next(line for line in lines[1:] if line)
-    votes = [one["votes"] for one in figures["raters"]]
+    votes = [entry["votes"] for entry in figures["raters"]]
     charts = drift_charts(figures["raters"])
     stage = {"title": "All raters", "charts": charts}
     build_report(
@@ -69,25 +69,25 @@ def write_report_page(path: Path, figures: Mapping[str, Any], lines: Sequence[st
 
 
 def drift_charts(raters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the charts of all raters over their votes, as page data; [] where nobody has two blocks of votes."""
-    if not any(one["over_time"]["seconds"] for one in raters):
+    """Return the charts of all raters over their votes, as page data; [] if no rater has two blocks of votes."""
+    if not any(entry["over_time"]["seconds"] for entry in raters):
         return []
     charts = []
-    for key, (title, unit, form, level, caption) in _CHARTS.items():
+    for key, (title, unit, value_format, level, caption) in _CHARTS.items():
         series = [
             {
-                "label": one["rater"],
+                "label": entry["rater"],
                 "metric": key,
-                "points": [[end, value] for end, value, _ in one["over_time"][key]],
+                "points": [[end, value] for end, value, _ in entry["over_time"][key]],
             }
-            for one in raters
+            for entry in raters
         ]
         charts.append(
             {
                 "title": title,
                 "unit": unit,
-                "caption": f"{caption} {_noise(raters, key) if form == 'share' else ''}".strip(),
-                "format": form,
+                "caption": f"{caption} {_noise(raters, key) if value_format == 'share' else ''}".strip(),
+                "format": value_format,
                 "marks": [] if level is None else [{"value": level[0], "label": level[1]}],
                 "bands": [],
                 "series": series,
@@ -97,8 +97,8 @@ def drift_charts(raters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _noise(raters: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Say how far a share of a block varies by chance."""
-    counts = [count for one in raters for _, _, count in one["over_time"][key]]
+    """Return a sentence on how far a share of a block varies by chance."""
+    counts = [count for entry in raters for _, _, count in entry["over_time"][key]]
     least = min(counts, default=BLOCK)
     return (
         f"A point is a block of {least} votes or more: by chance alone a share of 50 % varies by up to "
@@ -108,10 +108,10 @@ def _noise(raters: Sequence[Mapping[str, Any]], key: str) -> str:
 
 def _numbers(figures: Mapping[str, Any], votes: int) -> list[dict[str, Any]]:
     """Return the large numbers: the first pair's win rate, the raters' agreement, and how many votes there are."""
-    found = []
+    numbers = []
     for pair in figures["pairs"][:1]:
         if (rate := pair["win_rate_decided"]) is not None:
-            found.append(
+            numbers.append(
                 {
                     "label": f"{pair['right']} preferred to {pair['left']}",
                     "value": f"{100 * rate['value']:.0f} %",
@@ -120,30 +120,30 @@ def _numbers(figures: Mapping[str, Any], votes: int) -> list[dict[str, Any]]:
                 }
             )
     if (agreement := figures["agreement"]) is not None:
-        found.append(
+        numbers.append(
             {
                 "label": "Raters agree with each other",
                 "value": f"{100 * agreement['percent']:.0f} %",
                 "detail": f"equal outcomes on {agreement['items']} items with two or more votes",
             }
         )
-    found.append(
+    numbers.append(
         {
             "label": "Votes",
             "value": f"{votes:,}",
             "detail": f"of {len(figures['raters'])} rater{'s' * (len(figures['raters']) != 1)}",
         }
     )
-    return found
+    return numbers
 
 
 def _markdown(lines: Sequence[str]) -> list[str]:
-    """Return the report without its headline, which opens the page, and with items that the page's sections know."""
+    """Return the report without its headline, which is at the top of the page, in the Markdown that the page reads."""
     start = next(i for i, line in enumerate(lines[1:], 1) if line) + 1
-    found: list[str] = []
+    page_lines: list[str] = []
     for line in lines[start:]:
         item = line.strip().startswith("- ")
-        if item and found and found[-1] and not found[-1].startswith("* "):
-            found.append("")
-        found.append("* " + line.strip().removeprefix("- ") if item else line)
-    return found
+        if item and page_lines and page_lines[-1] and not page_lines[-1].startswith("* "):
+            page_lines.append("")
+        page_lines.append("* " + line.strip().removeprefix("- ") if item else line)
+    return page_lines

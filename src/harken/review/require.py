@@ -1,4 +1,4 @@
-"""Say how to install what the server of a review needs, where it is missing. No torch."""
+"""Require the packages of the review server, with the command that installs them. No torch."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8339
 TOKEN_HEADER = "x-harken-token"
 PROGRESS_SECONDS = 15.0
-"""Seconds between lines of progress, where votes came in."""
+"""Seconds between lines of progress while votes arrive."""
 ASSETS = {"review.js": "text/javascript; charset=utf-8", "review.css": "text/css; charset=utf-8"}
 """The page's files, with their content types."""
 
@@ -54,7 +54,7 @@ def review_application(session: ReviewSession, links: RaterLinks, hosts: Collect
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in ASSETS:  # nothing else is served, whatever the path is
+        if name not in ASSETS:  # serve nothing else, whatever the path
             return PlainTextResponse("no such page", 404)
         return Response(static_text(name), headers={"content-type": ASSETS[name]})
 
@@ -69,13 +69,13 @@ def review_application(session: ReviewSession, links: RaterLinks, hosts: Collect
         if rater is None:
             return _refused(401, "this link is not valid: ask for a new one")
         try:
-            given = json.loads(await request.body())
+            fields = json.loads(await request.body())
         except (ValueError, RecursionError):
             return _refused(400, "expected JSON")
-        if not isinstance(given, dict):
+        if not isinstance(fields, dict):
             return _refused(400, "expected a JSON object")
         try:
-            await run_in_threadpool(session.submit, rater, given)
+            await run_in_threadpool(session.submit, rater, fields)
         except VoteRefused as error:
             return _refused(error.status, str(error))
         except sqlite3.Error:
@@ -108,7 +108,7 @@ def serve_review(
     accepted: Collection[str] = (),
     browser: bool = True,
 ) -> None:
-    """Serve until Ctrl-C. `port` 0: that of the last time, else DEFAULT_PORT or the next free one.
+    """Serve until Ctrl-C. `port` 0: the previous port, else DEFAULT_PORT or the next free one.
 
     Raises UserError if the review is locked, another process serves it, the port is taken, or `host` stands for every
     address.
@@ -152,7 +152,7 @@ def allowed_hosts(host: str, port: int) -> set[str]:
 
 
 class _ReviewServer(uvicorn.Server):
-    """Print the links once the port is open, and tell a taken port from a signal."""
+    """Print the links when the port is open, and distinguish a taken port from a signal."""
 
     port_taken = False
     announce: Callable[[], None]
@@ -167,12 +167,12 @@ class _ReviewServer(uvicorn.Server):
 
 
 def _serve(session: ReviewSession, folder: ReviewFolder, links: RaterLinks, host: str, browser: bool) -> None:
-    wanted = [links.port] if links.port else [DEFAULT_PORT + i for i in range(20)]
-    for number in wanted:
-        own = replace(links, port=number)
+    requested_port = [links.port] if links.port else [DEFAULT_PORT + i for i in range(20)]
+    for number in requested_port:
+        origin = replace(links, port=number)
         server = _ReviewServer(
             uvicorn.Config(
-                review_application(session, own, allowed_hosts(host, number)),
+                review_application(session, origin, allowed_hosts(host, number)),
                 host=host,
                 port=number,
                 log_config=None,
@@ -187,20 +187,22 @@ def _serve(session: ReviewSession, folder: ReviewFolder, links: RaterLinks, host
                 limit_concurrency=200,
             ),
         )
-        server.announce = partial(_announce, own, folder, host, browser)
-        with suppress(KeyboardInterrupt, SystemExit):  # Ctrl-C and SIGTERM end the server, and are no failure
+        server.announce = partial(_announce, origin, folder, host, browser)
+        with suppress(KeyboardInterrupt, SystemExit):  # Ctrl-C and SIGTERM end the server normally
             server.run()
         if not server.port_taken:
             return
     raise UserError(
-        f"port {wanted[0]} is taken" if len(wanted) == 1 else f"ports {wanted[0]} to {wanted[-1]} are taken",
+        f"port {requested_port[0]} is taken"
+        if len(requested_port) == 1
+        else f"ports {requested_port[0]} to {requested_port[-1]} are taken",
         where=f"{host}",
         fix="choose another with --port; raters need the new links then",
     )
 
 
 def _announce(links: RaterLinks, folder: ReviewFolder, host: str, browser: bool) -> None:
-    """Keep the port for the next time, and print the links."""
+    """Store the port for the next start, and print the links."""
     write_links(folder.links, links)
     say("Each rater has a link. It is a password: send it to that rater alone.")
     for rater in links.tokens:
@@ -218,15 +220,15 @@ def _announce(links: RaterLinks, folder: ReviewFolder, host: str, browser: bool)
 
 
 async def _say_progress(session: ReviewSession) -> None:
-    """Print the counts of votes where they have changed."""
-    told = len(session.store.votes())
+    """Print the counts of votes when they change."""
+    printed = len(session.store.votes())
     while True:
         await asyncio.sleep(PROGRESS_SECONDS)
         count = len(session.store.votes())
-        if count != told:
-            told = count
+        if count != printed:
+            printed = count
             say(session.progress())
 
 
-def _refused(status: int, why: str) -> Response:
-    return JSONResponse({"error": why}, status, headers=HEADERS)
+def _refused(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status, headers=HEADERS)

@@ -18,7 +18,7 @@ from harken.run.tracking import say
 
 
 class WaitingForVotes(RunFailed):
-    """Report that a pipeline cannot go on before people have voted. What it has done so far is kept."""
+    """Report that a pipeline cannot go on before people have voted. Its finished work is kept."""
 
 
 def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:

@@ -1,7 +1,8 @@
 """Compute the figures of a review from its unblinded votes: win rates, agreement, sensitivity. No torch.
 
 An item's outcome is the side with more votes, a tie where the votes cancel; both bad counts as a tie. Only votes of the
-kind "vote" count: calibration, gold and repeats are figures of the raters. What is resampled and counted is the prompt.
+kind "vote" count: calibration, gold and repeats are figures of the raters. The unit of resampling and tests is the
+prompt.
 """
 
 from __future__ import annotations
@@ -43,16 +44,16 @@ def review_figures(study: Study, votes: Sequence[Vote], draws: int = REVIEW_DRAW
     item has two votes. "headline" says whether the agreement supports one, and why not.
     """
     unblinded = unblind(study, votes)
-    counted = [one for one in unblinded if one.task.kind == "vote"]
+    counted = [vote for vote in unblinded if vote.task.kind == "vote"]
     seed = study.config.seed
     pairs = [
         {
             "left": left,
             "right": right,
-            **pair_outcomes(own, draws, seed),
-            "sensitivity": _sensitivity(study, own),
+            **pair_outcomes(pair_votes, draws, seed),
+            "sensitivity": _sensitivity(study, pair_votes),
         }
-        for (left, right), own in _by_pair(study, counted)
+        for (left, right), pair_votes in _by_pair(study, counted)
     ]
     for pair, p in zip(pairs, holm([pair["sign_test_p"] for pair in pairs]), strict=True):
         pair["holm_p"] = p
@@ -62,7 +63,7 @@ def review_figures(study: Study, votes: Sequence[Vote], draws: int = REVIEW_DRAW
         "policies": study.policies,
         "votes": len(counted),
         "rows": len(votes),
-        "items": {**study.counts, "voted": len({one.item.id for one in counted if one.sign is not None})},
+        "items": {**study.counts, "voted": len({vote.item.id for vote in counted if vote.sign is not None})},
         "confidence": CONFIDENCE,
         "seed": seed,
         "draws": draws,
@@ -75,49 +76,49 @@ def review_figures(study: Study, votes: Sequence[Vote], draws: int = REVIEW_DRAW
     }
 
 
-def pair_outcomes(own: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any]:
+def pair_outcomes(pair_votes: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any]:
     """Return wins, ties and losses of the later policy over items, with intervals clustered by prompt."""
-    signs, prompts = item_signs(own)
+    signs, prompts = item_signs(pair_votes)
     clusters = np.unique(prompts, return_inverse=True)[1].astype(np.int64)
     units = Units(clusters, draws, seed)
     column = np.array(signs, dtype=np.float64)[:, None]
     figures = win_figures(column, units)
     return {
         **figures,
-        "both_bad": sum(one.outcome == "both_bad" for one in own),
-        "skips": sum(one.outcome == "skip" for one in own),
-        "votes": sum(one.sign is not None for one in own),
+        "both_bad": sum(vote.outcome == "both_bad" for vote in pair_votes),
+        "skips": sum(vote.outcome == "skip" for vote in pair_votes),
+        "votes": sum(vote.sign is not None for vote in pair_votes),
         "sign_test_p": units.sign_test_p(column),
         "detectable_win_rate": detectable_win_rate(max(figures["wins"] + figures["losses"], 1)),
     }
 
 
-def item_signs(own: Sequence[UnblindedVote]) -> tuple[list[int], list[str]]:
-    """Return each item's sign, 1 for the second policy, and its prompt. Items with skips alone have none."""
+def item_signs(votes: Sequence[UnblindedVote]) -> tuple[list[int], list[str]]:
+    """Return each item's sign, 1 for the second policy, and its prompt. Items with only skips have none."""
     sums: dict[str, int] = {}
     prompts: dict[str, str] = {}
-    for one in own:
-        if one.sign is not None:
-            sums[one.item.id] = sums.get(one.item.id, 0) + one.sign
-            prompts[one.item.id] = one.item.prompt_id
+    for vote in votes:
+        if vote.sign is not None:
+            sums[vote.item.id] = sums.get(vote.item.id, 0) + vote.sign
+            prompts[vote.item.id] = vote.item.prompt_id
     return [(total > 0) - (total < 0) for total in sums.values()], [prompts[item] for item in sums]
 
 
-def agreement_figures(own: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any] | None:
+def agreement_figures(votes: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any] | None:
     """Return the agreement of raters over the items with two or more votes; None without one.
 
     Nominal alpha, percent agreement and kappas compare outcomes (first, second, tie, both bad); ordinal alpha compares
     scores from −3 to 3. Fleiss' kappa is None where items have different numbers of votes.
     """
     rows: dict[str, list[UnblindedVote]] = {}
-    for one in own:
-        if one.sign is not None:
-            rows.setdefault(one.item.id, []).append(one)
+    for vote in votes:
+        if vote.sign is not None:
+            rows.setdefault(vote.item.id, []).append(vote)
     rated = [row for row in rows.values() if len(row) >= 2]
     if not rated:
         return None
-    outcomes = [[_CODES[one.outcome] for one in row] for row in rated]
-    scores = [[float(one.score or 0.0) for one in row] for row in rated]
+    outcomes = [[_CODES[vote.outcome] for vote in row] for row in rated]
+    scores = [[float(vote.score or 0.0) for vote in row] for row in rated]
     nominal, ordinal = (
         alpha_interval(outcomes, "nominal", draws, seed),
         alpha_interval(scores, "ordinal", draws, seed),
@@ -135,64 +136,68 @@ def agreement_figures(own: Sequence[UnblindedVote], draws: int, seed: int) -> di
 
 
 def headline_decision(agreement: dict[str, Any] | None) -> dict[str, Any]:
-    """Return whether the agreement of raters supports a headline, and in words why not."""
+    """Return whether the agreement of raters supports a headline, and the reason if not."""
     alpha = agreement["alpha_ordinal"] if agreement else None
     if agreement is None:
-        why = "no item was judged by two raters, so their agreement is not known"
+        reason = "no item was judged by two raters, so their agreement is not known"
     elif alpha is None:
-        why = (
+        reason = (
             "all votes on the items that two raters judged are equal, so agreement cannot be told from chance"
         )
     elif alpha["low"] <= 0:
-        why = (
+        reason = (
             f"the raters' agreement cannot be told from chance: Krippendorff's alpha {alpha['value']:.2f}, "
             f"95 % interval {alpha['low']:.2f} to {alpha['high']:.2f}"
         )
     else:
         return {"allowed": True, "why": ""}
-    return {"allowed": False, "why": why}
+    return {"allowed": False, "why": reason}
 
 
 def _by_pair(
     study: Study, counted: Sequence[UnblindedVote]
 ) -> list[tuple[tuple[str, str], list[UnblindedVote]]]:
     groups: dict[tuple[str, str], list[UnblindedVote]] = {}
-    for one in counted:
-        groups.setdefault(one.item.policies, []).append(one)
+    for vote in counted:
+        groups.setdefault(vote.item.policies, []).append(vote)
     order = {pair: i for i, pair in enumerate(combinations(study.policies, 2))}
-    found = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
-    return [(pair, own) for pair, own in found if any(one.sign is not None for one in own)]
+    sorted_groups = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
+    return [
+        (pair, pair_votes)
+        for pair, pair_votes in sorted_groups
+        if any(vote.sign is not None for vote in pair_votes)
+    ]
 
 
-def _sensitivity(study: Study, own: Sequence[UnblindedVote]) -> list[dict[str, Any]]:
-    """Return the wins, ties and losses without the votes that one may doubt."""
+def _sensitivity(study: Study, votes: Sequence[UnblindedVote]) -> list[dict[str, Any]]:
+    """Return the wins, ties and losses without several kinds of doubtful votes."""
     speed = study.config.reading_speed
-    doubts: dict[str, Callable[[UnblindedVote], bool]] = {
-        "without votes faster than reading": lambda one: not one.too_fast(speed),
-        "without items that name a model": lambda one: not one.item.names_model,
-        "first votes of the first rater of each item": lambda one: one is firsts[one.item.id],
+    filters: dict[str, Callable[[UnblindedVote], bool]] = {
+        "without votes faster than reading": lambda vote: not vote.too_fast(speed),
+        "without items that name a model": lambda vote: not vote.item.names_model,
+        "first votes of the first rater of each item": lambda vote: vote is first_votes[vote.item.id],
     }
-    firsts: dict[str, UnblindedVote] = {}
-    for one in own:
-        firsts.setdefault(one.item.id, one)
-    found = []
-    for label, keeps in doubts.items():
-        signs, _ = item_signs([one for one in own if keeps(one)])
+    first_votes: dict[str, UnblindedVote] = {}
+    for vote in votes:
+        first_votes.setdefault(vote.item.id, vote)
+    variants = []
+    for label, keeps in filters.items():
+        signs, _ = item_signs([vote for vote in votes if keeps(vote)])
         counts = {"wins": signs.count(1), "ties": signs.count(0), "losses": signs.count(-1)}
         decided = counts["wins"] + counts["losses"]
-        found.append(
+        variants.append(
             {"label": label, **counts, "win_rate_decided": counts["wins"] / decided if decided else None}
         )
-    return found
+    return variants
 
 
 def _pairwise_kappas(rated: Sequence[Sequence[UnblindedVote]]) -> list[dict[str, Any]]:
     """Return Cohen's kappa of every two raters over the items that both judged."""
-    both: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    shared: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for row in rated:
-        by_rater = {one.vote.rater: one.outcome for one in row}
+        by_rater = {vote.vote.rater: vote.outcome for vote in row}
         for first, second in combinations(sorted(by_rater), 2):
-            both.setdefault((first, second), []).append((by_rater[first], by_rater[second]))
+            shared.setdefault((first, second), []).append((by_rater[first], by_rater[second]))
     return [
         {
             "raters": list(pair),
@@ -200,7 +205,7 @@ def _pairwise_kappas(rated: Sequence[Sequence[UnblindedVote]]) -> list[dict[str,
             "agree": sum(a == b for a, b in rows),
             "kappa": cohen_kappa(*zip(*rows, strict=True)),
         }
-        for pair, rows in sorted(both.items())
+        for pair, rows in sorted(shared.items())
     ]
 
 
@@ -213,8 +218,8 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     size, place = len(study.policies), {name: i for i, name in enumerate(study.policies)}
     prompts: dict[str, int] = {}
     rows = []
-    for pair, own in _by_pair(study, counted):
-        for sign, prompt in zip(*item_signs(own), strict=True):
+    for pair, pair_votes in _by_pair(study, counted):
+        for sign, prompt in zip(*item_signs(pair_votes), strict=True):
             rows.append((prompts.setdefault(prompt, len(prompts)), place[pair[0]], place[pair[1]], sign))
     won, tied = np.zeros((2, max(len(prompts), 1), size, size))
     for cluster, i, j, sign in rows:
@@ -230,14 +235,14 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     counts = np.concatenate(list(cluster_counts(len(won), draws, study.config.seed)))
     flat = (len(won), size * size)
     fitted = fit_bradley_terry(won.sum(axis=0), tied.sum(axis=0))
-    drawn = fit_bradley_terry(
+    resampled = fit_bradley_terry(
         (counts @ won.reshape(flat)).reshape(-1, size, size),
         (counts @ tied.reshape(flat)).reshape(-1, size, size),
     )
-    strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
-    found = []
+    strength, replicates = fitted.b[0] - fitted.b[0, 0], resampled.b - resampled.b[:, :1]
+    strengths = []
     for i, policy in enumerate(study.policies):
         bounds = percentile_interval(replicates[:, i], CONFIDENCE, len(won)) if i else (0.0, 0.0)
         low, high = map(finite_or_none, bounds)
-        found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
-    return found
+        strengths.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
+    return strengths

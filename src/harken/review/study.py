@@ -1,7 +1,7 @@
 """Create a study, the fixed plan of a review, and read it back. No torch.
 
 `study.json` holds the settings, the items with both texts, every rater's tasks and the key of the sides, with a hash of
-all of it. Nothing in it changes once it is written: votes refer to its tasks.
+all of it. It never changes once it is written, because votes refer to its tasks.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from harken.run.manifest import config_difference
 
 STUDY_VERSION = 1
 CALIBRATION_GOLD = 3
-"""One item of the calibration in this number is gold."""
+"""One in this many calibration items is gold."""
 FIX_STUDY = "restore the file, or start another review with --output-dir"
 FIX_SERVED = "stop that harken review with Ctrl-C (every vote is on the disk), then run this command again"
-"""The folder is locked: a server that waits for votes does not finish by itself."""
+"""Fix for a locked folder: a server that waits for votes does not finish by itself."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Hold the plan of a review."""
+    """The plan of a review."""
 
     config: ReviewConfig
     policies: list[str]
@@ -47,7 +47,7 @@ class Study:
     """By rater, in order."""
     key: bytes
     counts: dict[str, Any]
-    """What was read, drawn and left out."""
+    """Counts of pairs read, drawn and left out."""
     fingerprints: dict[str, str]
 
     @cached_property
@@ -58,7 +58,7 @@ class Study:
     @cached_property
     def by_task(self) -> dict[str, tuple[str, ReviewTask]]:
         """Return every task with its rater, by its id."""
-        return {task.id: (rater, task) for rater, own in self.tasks.items() for task in own}
+        return {task.id: (rater, task) for rater, rater_tasks in self.tasks.items() for task in rater_tasks}
 
     def item_of(self, task: ReviewTask) -> ReviewItem:
         """Return the item of a task."""
@@ -66,7 +66,7 @@ class Study:
 
     def kinds(self) -> Counter[str]:
         """Count the tasks of each kind."""
-        return Counter(task.kind for own in self.tasks.values() for task in own)
+        return Counter(task.kind for rater_tasks in self.tasks.values() for task in rater_tasks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON, with its hash."""
@@ -81,7 +81,9 @@ class Study:
             "counts": self.counts,
             "fingerprints": self.fingerprints,
             "items": [item.to_dict() for item in self.items.values()],
-            "tasks": {rater: [task.to_dict() for task in own] for rater, own in self.tasks.items()},
+            "tasks": {
+                rater: [task.to_dict() for task in rater_tasks] for rater, rater_tasks in self.tasks.items()
+            },
         }
 
 
@@ -103,25 +105,30 @@ def plan_study(config: ReviewConfig, key: bytes | None = None) -> Study:
     Raises UserError as `collect_items` does, and if the raters get no item.
     """
     pool = collect_items(config)
-    drawn, rest = draw_items(pool.items, items_wanted(config, len(pool.items)), config.seed)
-    own = max(1, round(len(drawn) * (1 + config.overlap) / len(config.raters)))
-    gold_tasks, first_gold = round(config.gold * own), math.ceil(config.calibration / CALIBRATION_GOLD)
-    found = find_gold(config, drawn, rest, 2 * gold_tasks + first_gold)
-    first, gold = found[:first_gold], found[first_gold:]
-    plain_first = _calibration_items(config, rest, drawn, config.calibration - len(first))
+    study_items, other_items = draw_items(pool.items, items_wanted(config, len(pool.items)), config.seed)
+    items_per_rater = max(1, round(len(study_items) * (1 + config.overlap) / len(config.raters)))
+    gold_count, calibration_gold_count = (
+        round(config.gold * items_per_rater),
+        math.ceil(config.calibration / CALIBRATION_GOLD),
+    )
+    gold_items = find_gold(config, study_items, other_items, 2 * gold_count + calibration_gold_count)
+    calibration_gold, gold = gold_items[:calibration_gold_count], gold_items[calibration_gold_count:]
+    calibration_items = _calibration_items(
+        config, other_items, study_items, config.calibration - len(calibration_gold)
+    )
     key = key or secrets.token_bytes(32)
-    calibration = _interleaved(first, plain_first)
-    tasks = assign_tasks(config, key, drawn, calibration, gold)
+    calibration = _interleaved(calibration_gold, calibration_items)
+    tasks = assign_tasks(config, key, study_items, calibration, gold)
     used = {task.item for own_tasks in tasks.values() for task in own_tasks}
-    items = {item.id: item for item in [*drawn, *calibration, *gold] if item.id in used}
+    items = {item.id: item for item in [*study_items, *calibration, *gold] if item.id in used}
     kinds = Counter(item.gold_source for item in items.values() if item.gold is not None)
     counts = {
         "candidates": len(pool.items),
-        "items": len(drawn),
+        "items": len(study_items),
         "left_out": pool.left_out,
         "gold": dict(kinds),
         "calibration": len(calibration),
-        "names_model": sum(item.names_model for item in drawn),
+        "names_model": sum(item.names_model for item in study_items),
     }
     return Study(config, pool.policies, items, tasks, key, counts, pool.fingerprints)
 
@@ -142,8 +149,8 @@ def open_study(config: ReviewConfig, folder: ReviewFolder) -> Study:
         atomic.write_json(folder.study, study.to_dict())
         return study
     study = read_study(folder)
-    wanted = config.model_dump(mode="json", exclude={"output_dir"})
-    differences = config_difference(study.config.model_dump(mode="json", exclude={"output_dir"}), wanted)
+    requested = config.model_dump(mode="json", exclude={"output_dir"})
+    differences = config_difference(study.config.model_dump(mode="json", exclude={"output_dir"}), requested)
     if not differences and study.fingerprints and study.fingerprints != collect_items(config).fingerprints:
         differences = ["the responses have changed"]
     if differences:
@@ -164,45 +171,48 @@ def read_study(folder: ReviewFolder) -> Study:
             fix="start one: harken review PATH --output-dir DIR",
         )
     where = str(folder.study)
-    found = json_io.read_object(folder.study, FIX_STUDY)
-    json_io.validate(found, _StudyFile, where, FIX_STUDY)
-    if found["version"] != STUDY_VERSION:
-        raise UserError(f"version {found['version']} is not known", where=where, fix="upgrade Harken")
-    if _hash({name: value for name, value in found.items() if name != "hash"}) != found["hash"]:
+    stored = json_io.read_object(folder.study, FIX_STUDY)
+    json_io.validate(stored, _StudyFile, where, FIX_STUDY)
+    if stored["version"] != STUDY_VERSION:
+        raise UserError(f"version {stored['version']} is not known", where=where, fix="upgrade Harken")
+    if _hash({name: value for name, value in stored.items() if name != "hash"}) != stored["hash"]:
         raise UserError("it does not match its hash: it was edited or damaged", where=where, fix=FIX_STUDY)
     try:
-        items = [ReviewItem.from_dict(item) for item in found["items"]]
-        tasks = {r: [ReviewTask.from_dict(task) for task in own] for r, own in found["tasks"].items()}
-        key = bytes.fromhex(found["key"])
+        items = [ReviewItem.from_dict(item) for item in stored["items"]]
+        tasks = {
+            r: [ReviewTask.from_dict(task) for task in rater_tasks]
+            for r, rater_tasks in stored["tasks"].items()
+        }
+        key = bytes.fromhex(stored["key"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"it is no study ({error})", where=where, fix=FIX_STUDY) from None
     return Study(
-        config=config_files.validate_settings(ReviewConfig, found["config"], where),
-        policies=found["policies"],
+        config=config_files.validate_settings(ReviewConfig, stored["config"], where),
+        policies=stored["policies"],
         items={item.id: item for item in items},
         tasks=tasks,
         key=key,
-        counts=found["counts"],
-        fingerprints=found["fingerprints"],
+        counts=stored["counts"],
+        fingerprints=stored["fingerprints"],
     )
 
 
 def _calibration_items(
-    config: ReviewConfig, rest: Sequence[ReviewItem], drawn: Sequence[ReviewItem], count: int
+    config: ReviewConfig, other_items: Sequence[ReviewItem], study_items: Sequence[ReviewItem], count: int
 ) -> list[ReviewItem]:
-    """Draw the calibration's items from those that are not compared; from all where every item is."""
-    return draw_items(rest or drawn, max(count, 0), config.seed + 1)[0] if count > 0 else []
+    """Draw the calibration's items from those that are not compared, or from all if every item is compared."""
+    return draw_items(other_items or study_items, max(count, 0), config.seed + 1)[0] if count > 0 else []
 
 
 def _interleaved(gold: Sequence[ReviewItem], others: Sequence[ReviewItem]) -> list[ReviewItem]:
     """Return the calibration with gold at every third place, not at the first."""
-    found, waiting, known = [], list(others), list(gold)
-    while waiting or known:
-        found += [waiting.pop(0) for _ in range(min(CALIBRATION_GOLD - 1, len(waiting)))]
-        found += [known.pop(0)] if known else []
-    return found
+    ordered, waiting, remaining_gold = [], list(others), list(gold)
+    while waiting or remaining_gold:
+        ordered += [waiting.pop(0) for _ in range(min(CALIBRATION_GOLD - 1, len(waiting)))]
+        ordered += [remaining_gold.pop(0)] if remaining_gold else []
+    return ordered
 
 
-def _hash(plain: Mapping[str, Any]) -> str:
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def _hash(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,7 @@
 """Write a review's items as plain files for Label Studio or Argilla, and read the votes in their exports. No torch.
 
 Every rater has a file of their own, in their own order: calibration, items, gold and repeats with swapped sides. It
-holds texts and opaque ids only; the id of a task tells whose vote it is, so accounts in the tool need no names.
+holds texts and opaque ids only; the id of a task identifies the rater, so accounts in the tool need no names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIX_EXPORT = "export the labelled project again: JSON of Label Studio, or record
 
 @dataclass(frozen=True)
 class ToolExport:
-    """Hold the votes of an export in the order in which they were given, and what was left out, by reason."""
+    """The votes of an export in the order in which they were given, and counts of what was left out, by reason."""
 
     tool: Tool
     votes: list[dict[str, Any]]
@@ -65,7 +65,7 @@ def read_tool_export(path: Path) -> ToolExport:
 
 
 def vote_uuid(study: Study, vote: Mapping[str, Any], supersedes: str) -> str:
-    """Return the uuid of a vote, the same one whenever the same export is read."""
+    """Return the uuid of a vote, which is the same whenever the same export is read."""
     content = json.dumps(
         [study.hash, vote["task"], vote["choice"], vote["strength"], vote["reasons"], supersedes]
     )
@@ -117,20 +117,20 @@ def _label_studio_data(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _read_label_studio(rows: Sequence[dict[str, Any]]) -> ToolExport:
     left_out: Counter[str] = Counter()
-    found: list[tuple[str, dict[str, Any]]] = []
+    votes: list[tuple[str, dict[str, Any]]] = []
     for row in rows:
         task = str(_label_studio_data(row)["task"])
         if "data" not in row:
-            found.append((str(row.get("updated_at") or row.get("created_at") or ""), _vote(task, row)))
+            votes.append((str(row.get("updated_at") or row.get("created_at") or ""), _vote(task, row)))
             continue
-        given = [one for one in row.get("annotations") or () if isinstance(one, Mapping)]
-        done = [one for one in given if not one.get("was_cancelled")]
-        left_out["cancelled annotations"] += len(given) - len(done)
+        annotation = [one for one in row.get("annotations") or () if isinstance(one, Mapping)]
+        done = [one for one in annotation if not one.get("was_cancelled")]
+        left_out["cancelled annotations"] += len(annotation) - len(done)
         left_out["earlier annotations of one item"] += max(len(done) - 1, 0)
         left_out["items without a vote"] += not done
         for one in sorted(done, key=_time_of)[-1:]:
-            found.append((_time_of(one), _vote(task, {**_results(one), "lead_time": one.get("lead_time")})))
-    ordered = [vote for _, vote in sorted(found, key=lambda pair: pair[0])]
+            votes.append((_time_of(one), _vote(task, {**_results(one), "lead_time": one.get("lead_time")})))
+    ordered = [vote for _, vote in sorted(votes, key=lambda pair: pair[0])]
     return ToolExport("label-studio", [one for one in ordered if one["choice"]], +left_out)
 
 
@@ -140,12 +140,12 @@ def _time_of(annotation: Mapping[str, Any]) -> str:
 
 def _results(annotation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of an annotation by the name of their control."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for result in annotation.get("result") or ():
         if isinstance(result, Mapping) and isinstance(result.get("value"), Mapping):
             value = result["value"]
-            found[str(result.get("from_name"))] = value.get("choices", value.get("rating"))
-    return found
+            results[str(result.get("from_name"))] = value.get("choices", value.get("rating"))
+    return results
 
 
 def _vote(task: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,19 +209,19 @@ dataset.records.from_json(f"{{rater}}.json")
 
 def _read_argilla(rows: Sequence[dict[str, Any]]) -> ToolExport:
     left_out: Counter[str] = Counter()
-    found = []
+    votes = []
     for row in rows:
         answers = row["responses"] if isinstance(row["responses"], Mapping) else {}
         values: dict[str, Any] = {}
         for name in ("choice", "strength", "reasons"):
-            given = [one for one in answers.get(name) or () if isinstance(one, Mapping)]
-            if given:
-                values[name] = given[-1].get("value")
-                left_out["earlier answers to one question"] += len(given) - 1
+            response = [one for one in answers.get(name) or () if isinstance(one, Mapping)]
+            if response:
+                values[name] = response[-1].get("value")
+                left_out["earlier answers to one question"] += len(response) - 1
         if isinstance(values.get("strength"), str) and values["strength"].isdigit():
             values["strength"] = int(values["strength"])
         if values.get("choice") is None:
             left_out["items without a vote"] += 1
         else:
-            found.append(_vote(str(row.get("id")), values))
-    return ToolExport("argilla", found, +left_out)
+            votes.append(_vote(str(row.get("id")), values))
+    return ToolExport("argilla", votes, +left_out)

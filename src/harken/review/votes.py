@@ -1,7 +1,7 @@
 """Store votes in SQLite so that no acknowledged vote is lost, and none is changed. No torch.
 
-Rows are only appended: a vote is revised or taken back by a further row that names the one it supersedes. Every row
-holds the sha256 of itself and of the row before it, so a changed or missing row is found. Each vote is flushed to the
+Rows are only appended: a vote is revised or undone by a further row that names the one it supersedes. Every row has
+the sha256 of itself and of the row before it, so a changed or missing row is detected. Each vote is flushed to the
 disk (WAL, synchronous=FULL) before it is acknowledged, and a vote that is sent twice is stored once.
 """
 
@@ -50,17 +50,17 @@ _COLUMNS = (
 class VoteRefused(Exception):
     """Report a vote that is not stored; `status` is the HTTP status."""
 
-    def __init__(self, why: str, status: int = 400) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Hold one row: what a rater chose, and when.
+    """One row: what a rater chose, and when.
 
     `seconds` counts while the page was visible; `shown_at` is the client's clock and `received_at` the server's.
-    `supersedes` is the uuid of the vote that this one revises or takes back, "" for none.
+    `supersedes` is the uuid of the vote that this one revises or undoes, "" for none.
     """
 
     uuid: str
@@ -79,7 +79,7 @@ class Vote:
     hash: str = ""
 
     def content(self) -> tuple[Any, ...]:
-        """Return what the rater sent: two votes of one uuid must agree in it."""
+        """Return what the rater sent, in which two votes with the same uuid must agree."""
         return astuple(self)[:10]
 
     def chained(self) -> str:
@@ -89,34 +89,34 @@ class Vote:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def parse_vote(given: Mapping[str, Any], rater: str, reasons: Sequence[str]) -> Vote:
+def parse_vote(fields: Mapping[str, Any], rater: str, reasons: Sequence[str]) -> Vote:
     """Validate what a client sent. Raises VoteRefused, naming the field."""
-    unknown = set(given) - {
+    unknown = set(fields) - {
         "uuid", "task", "choice", "strength", "reasons", "seconds", "shown_at", "client", "supersedes"
     }  # fmt: skip
     if unknown:
         raise VoteRefused(f"unknown field {sorted(unknown)[0]!r}"[:80])
-    texts = {name: given.get(name, "") for name in ("task", "shown_at", "client", "supersedes")}
+    texts = {name: fields.get(name, "") for name in ("task", "shown_at", "client", "supersedes")}
     if any(isinstance(text, str) and not _is_unicode(text) for text in texts.values()):
         raise VoteRefused("expected Unicode text")
-    if not isinstance(given.get("uuid"), str) or not _UUID.fullmatch(given["uuid"]):
+    if not isinstance(fields.get("uuid"), str) or not _UUID.fullmatch(fields["uuid"]):
         raise VoteRefused("uuid: expected a UUID")
-    if given.get("choice") not in CHOICES:
+    if fields.get("choice") not in CHOICES:
         raise VoteRefused(f"choice: expected one of {', '.join(CHOICES)}")
     if any(not isinstance(text, str) or len(text) > 64 for text in texts.values()):
         raise VoteRefused("expected short texts")
-    strength, seconds = given.get("strength", 0), given.get("seconds", 0.0)
+    strength, seconds = fields.get("strength", 0), fields.get("seconds", 0.0)
     if type(strength) is not int or strength not in STRENGTHS:
         raise VoteRefused("strength: expected 0, 1, 2 or 3")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         raise VoteRefused("seconds: expected a number")
     if not 0 <= seconds <= MAX_SECONDS:
         raise VoteRefused("seconds: expected at most a day")
-    ticked = given.get("reasons", [])
+    ticked = fields.get("reasons", [])
     if not isinstance(ticked, list) or any(reason not in reasons for reason in ticked):
         raise VoteRefused("reasons: expected some of those offered")
     return Vote(
-        uuid=given["uuid"], rater=rater, choice=given["choice"], strength=strength,
+        uuid=fields["uuid"], rater=rater, choice=fields["choice"], strength=strength,
         reasons=tuple(dict.fromkeys(ticked)), seconds=float(seconds), **texts,
     )  # fmt: skip
 
@@ -138,10 +138,10 @@ class VoteStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(_SCHEMA)
-            known = self._database.execute("SELECT hash FROM study").fetchone()
-            if known is None:
+            stored_hash = self._database.execute("SELECT hash FROM study").fetchone()
+            if stored_hash is None:
                 self._database.execute("INSERT INTO study VALUES (?)", (study_hash,))
-            elif known[0] != study_hash:
+            elif stored_hash[0] != study_hash:
                 raise UserError("these votes are of another study", where=str(path), fix=FIX_VOTES)
             self._votes = list(_read(self._database, path))
         except sqlite3.Error as error:
@@ -158,18 +158,18 @@ class VoteStore:
         task: another tab, or a page that was not loaded again, has an old state.
         """
         with self._turn:
-            if (known := self._by_uuid.get(vote.uuid)) is not None:
-                if known.content() != vote.content():
+            if (stored := self._by_uuid.get(vote.uuid)) is not None:
+                if stored.content() != vote.content():
                     raise VoteRefused("this uuid stands for another vote", 409)
-                return known
-            standing = self._current.get((vote.rater, vote.task))
-            if vote.supersedes != (standing.uuid if standing else ""):
+                return stored
+            current = self._current.get((vote.rater, vote.task))
+            if vote.supersedes != (current.uuid if current else ""):
                 raise VoteRefused("this item has another vote by now: load the page again", 409)
-            if vote.choice == "undo" and standing is None:
+            if vote.choice == "undo" and current is None:
                 raise VoteRefused("there is no vote to undo", 409)
-            last = self._votes[-1].hash if self._votes else GENESIS
+            last_hash = self._votes[-1].hash if self._votes else GENESIS
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            row = replace(vote, received_at=now, number=len(self._votes) + 1, previous=last)
+            row = replace(vote, received_at=now, number=len(self._votes) + 1, previous=last_hash)
             row = replace(row, hash=row.chained())
             if _file_id(self.path) != self._file:  # SQLite would write into the deleted file
                 raise VoteRefused("the votes' file was removed: tell the person who invited you", 503)
@@ -188,7 +188,7 @@ class VoteStore:
             return list(self._votes)
 
     def current(self) -> dict[tuple[str, str], Vote]:
-        """Return the standing vote of each rater and task."""
+        """Return the current vote of each rater and task."""
         with self._turn:
             return dict(self._current)
 
@@ -199,15 +199,15 @@ class VoteStore:
 
 
 def current_votes(votes: Sequence[Vote]) -> dict[tuple[str, str], Vote]:
-    """Return the standing vote of each rater and task: the last that was not undone."""
-    found: dict[tuple[str, str], Vote] = {}
+    """Return the current vote of each rater and task: the last that was not undone."""
+    current: dict[tuple[str, str], Vote] = {}
     for vote in votes:
-        found = _applied(found, vote)
-    return found
+        current = _applied(current, vote)
+    return current
 
 
 def read_votes(path: Path, study_hash: str) -> list[Vote]:
-    """Read the votes of a study, [] where nobody has voted. Raises UserError as `VoteStore` does."""
+    """Read the votes of a study, [] without votes. Raises UserError as `VoteStore` does."""
     require_database_of_log(path)
     if not path.exists():
         return []
@@ -231,10 +231,10 @@ def require_database_of_log(path: Path) -> None:
 
 def _file_id(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _is_access_problem(error: sqlite3.Error) -> bool:
@@ -257,13 +257,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _applied(standing: dict[tuple[str, str], Vote], vote: Vote) -> dict[tuple[str, str], Vote]:
+def _applied(current: dict[tuple[str, str], Vote], vote: Vote) -> dict[tuple[str, str], Vote]:
     place = vote.rater, vote.task
     if vote.choice == "undo":
-        standing.pop(place, None)
+        current.pop(place, None)
     else:
-        standing[place] = vote
-    return standing
+        current[place] = vote
+    return current
 
 
 def _row(vote: Vote) -> tuple[Any, ...]:
