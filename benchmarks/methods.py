@@ -8,8 +8,9 @@ sampled training responses, and one evaluation lets all policies respond to the 
 are kept, so the same command resumes. The table has each method's difference to the SFT model, paired by prompt and
 seed, with 95 % bootstrap intervals that resample prompts (the same prompts in every seed). KL is measured on the
 first --kl-prompts held-out prompts: log π(y) − log π_SFT(y) of responses sampled from the method, in nats. Training
-tokens are the response tokens that a method sampled to train on; seconds are the wall time of its stages (sampling,
-scoring, pairing and training with its held-out evaluations; not the SFT and reward model, which all methods share).
+tokens are the response tokens that a method sampled to train on; seconds are the processor time of its stages
+(sampling, scoring, pairing and training with its held-out evaluations; not the SFT and reward model, which all methods
+share), which on one thread is what they take on an idle machine.
 """
 
 from __future__ import annotations
@@ -100,16 +101,16 @@ class Seed:
 
 
 def run(seed: int, out: Path, overrides: Sequence[str]) -> Seed:
-    """Run the pipeline of a seed, or resume it, and add the wall time of its stages to seconds.jsonl."""
+    """Run the pipeline of a seed, or resume it, and add the processor time of its stages to seconds.jsonl."""
     root = out / f"seed-{seed}"
     root.mkdir(parents=True, exist_ok=True)
 
     def timed(runner: pipeline_run.StageRunner) -> pipeline_run.StageRunner:
         def measure(stage: PipelineStage, accept_changes: bool) -> None:
-            began = time.perf_counter()
+            began = time.process_time()
             runner(stage, accept_changes)
             with (root / "seconds.jsonl").open("a") as file:
-                file.write(json.dumps({"stage": stage.name, "seconds": time.perf_counter() - began}) + "\n")
+                file.write(json.dumps({"stage": stage.name, "seconds": time.process_time() - began}) + "\n")
 
         return measure
 
@@ -142,7 +143,7 @@ def sampled_kl(done: Seed, prompts: int) -> dict[str, list[float]]:
 
 
 def stage_seconds(done: Seed, name: str) -> float:
-    """Return the wall seconds of a method's stages. Work that was lost to an interruption does not count."""
+    """Return the processor seconds of a method's stages. Work that was lost to an interruption does not count."""
     lines = map(json.loads, (done.root / "seconds.jsonl").read_text().splitlines())
     return sum(line["seconds"] for line in lines if line["stage"] in SOURCES.get(name, ()))
 
@@ -209,7 +210,7 @@ def line(name: str, row: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "training tokens", "seconds")
+HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "training tokens", "CPU seconds")
 
 
 def main() -> None:
