@@ -82,8 +82,33 @@ def lengths(figures: dict[str, Any]) -> Figure:
     return figure
 
 
+def methods(figures: dict[str, Any]) -> Figure:
+    """Draw each method's change of reward and gold score against its KL, with 95 % intervals."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
+    titles = {"reward_change": "learned reward minus SFT's", "gold_change": "gold score minus SFT's"}
+    for one, (key, title) in zip(axes, titles.items(), strict=True):
+        for number, (name, row) in enumerate(figures.items()):
+            mean, low, high = row[key]
+            marker = "s" if name.startswith("Best of") else "o"
+            one.errorbar(
+                row["kl"],
+                mean,
+                [[mean - low], [high - mean]],
+                fmt=marker,
+                color=f"C{number}",
+                capsize=2,
+                label=name,
+            )
+        one.axhline(0, color="#b9b9b9", linewidth=0.8, zorder=0)
+        one.set_xlabel("KL to the SFT model, nats per response")
+        one.set_title(title, fontsize=10)
+    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "ppo_update": ppo_update, "supervised": supervised, "rollouts": rollouts, "lengths": lengths,
+    "methods": methods,
 }  # fmt: skip
 
 
