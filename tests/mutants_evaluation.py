@@ -36,7 +36,7 @@ EVALUATION = [
     Mutant("evaluation: best of n is the worst", "evaluate/best_of_n.py", "choose: scores[i]", "-scores[i]", ANYTHING),
     Mutant("evaluation: best of n draws across samples", "evaluate/best_of_n.py", "choose: start // n % samples", "0", ANYTHING),
     Mutant("evaluation: a budget truncates nothing", "evaluate/responses.py", "truncate_responses: len(rollout.response_tokens) <= limit", "True", ANYTHING),
-    Mutant("evaluation: a truncated response ended by itself", "evaluate/responses.py", "truncate_responses: 'length'", "rollout.stop", ANYTHING),
+    Mutant("evaluation: a truncated response ended by itself", "evaluate/responses.py", "truncate_responses: 'length'", "rollout.stop", "evaluate/test_responses.py::test_a_response_beyond_a_budget_ends_there_truncated"),
     Mutant("evaluation: a checkpoint is the final model", "models/checkpoint_folder.py", "_weights: {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}", "{}", ANYTHING),
     Mutant("evaluation: batch sensitivity scores in batches", "evaluate/batch_sensitivity.py", "measure: abs(a - b)", "a + 1.0", ANYTHING),
     Mutant("evaluation: slices are lost", SUITE, "_run: sources.load_prompts(config.data, seed=config.seed, keep=config.kept_columns)", "sources.load_prompts(config.data, seed=config.seed)", ANYTHING),

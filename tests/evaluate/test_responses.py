@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kill import stages
@@ -13,6 +13,7 @@ from kill.children import tree
 from harken.config import EvaluationConfig
 from harken.errors import UserError
 from harken.evaluate import responses, scorers, suite
+from harken.records import Message, Prompt, Rollout
 from harken.run.tables import read_rows
 
 
@@ -142,3 +143,27 @@ def test_shards_of_other_settings_are_refused_with_the_difference(
 def _reading(path: Path, load: Any) -> Any:
     """The same settings, another file behind their name."""
     return lambda data, **named: load(data.model_copy(update={"path": str(path)}), **named)
+
+
+class _Letters:
+    """Decodes token n as the n-th letter."""
+
+    def decode_response(self, tokens: Any) -> str:
+        return "".join(chr(ord("a") + token) for token in tokens)
+
+
+def test_a_response_beyond_a_budget_ends_there_truncated() -> None:
+    prompt = Prompt("p", (Message("user", "Spell."),))
+    tokens = {"longer": (0, 1, 2, 3), "equal": (0, 1, 2), "shorter": (0,)}
+    rollouts = [
+        Rollout(
+            prompt, 0, (9,), values, tuple(-float(v) for v in values), _Letters().decode_response(values),
+            "end_of_turn", name,
+        )
+        for name, values in tokens.items()
+    ]  # fmt: skip
+    generated = responses.PolicyResponses(rollouts, cast(Any, _Letters()))
+    longer, equal, shorter = responses.truncate_responses(generated, 3).rollouts
+    assert (longer.text, longer.response_tokens, longer.stop) == ("abc", (0, 1, 2), "length")
+    assert longer.sampler_logprobs == (0.0, -1.0, -2.0)
+    assert [equal, shorter] == rollouts[1:]
