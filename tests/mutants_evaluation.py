@@ -57,5 +57,5 @@ EVALUATION = [
     Mutant("divergence: although the reward fell", PURE, "find_divergence: rise <= 0", "False", CURVES),
     Mutant("frontier: PPO's KL is another update's", "evaluate/overoptimisation.py", "_beside_best_of_n: last.kl", "points[0].kl", WORDS),
     Mutant("frontier: judged by its mean, not its change", "evaluate/overoptimisation.py", "fit_judge: p.changes[judge]", "p.judges[judge]", "evaluate/test_overoptimisation.py"),
-    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_mean(reward[known], gold[known], count)", "best_of_n_mean(gold[known], reward[known], count)", FRONTIER),
+    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_mean(reward[known], gold[known], count)", "best_of_n_mean(gold[known], reward[known], count)", "evaluate/test_frontier.py"),
 ]  # fmt: skip
