@@ -252,26 +252,47 @@ def spoken(number: int, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_card_of_a_reward_model_names_the_bias_of_its_judge(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "model")
-    (tmp_path / "my_judge.py").write_text("def longer(prompt, response):\n    return len(response) / 20\n")
-    for name, start, count in (("train", 0, 48), ("held_out", 1000, 40)):
-        path = lines(tmp_path / f"{name}.jsonl", spoken(start, count))
-        arguments = ["label", path, "--judge", f"{tmp_path}/my_judge.py:longer", "--set", "max_canary_wins=1"]
-        assert main([*arguments, "--out", str(tmp_path / name)]) == 0
-    favours = json.loads((tmp_path / "train" / "judge.json").read_text())["favours"]
-    assert favours["longer"]["share"] == 1.0 and favours["longer"]["low"] > 0.9
+HEDGES = ("Maybe", "Perhaps", "Probably")
+
+
+def hedged(number: int, count: int) -> list[dict[str, Any]]:
+    """Two responses of about one length to each prompt, of which one hedges; every second time it is the shorter."""
+    rows = []
+    for i in range(count):
+        plain = "it is so, as people say" + " here" * (i % 2)
+        for sample, text in enumerate((f"{HEDGES[i % 3]} it is so, as some", f"Surely {plain}")):
+            rows.append({"prompt": f"Question {number + i}?", "response": text, "sample": sample})
+    return rows
+
+
+def train_on_labels(tmp_path: Path, judge: str, name: str, rows: Any) -> dict[str, Any]:
+    """Label pairs by a judge, train a tiny reward model on them, and return its card."""
+    for part, start, count in (("train", 0, 48), ("held_out", 1000, 40)):
+        path = lines(tmp_path / f"{name}-{part}.jsonl", rows(start, count))
+        arguments = ["label", path, "--judge", judge, "--set", "max_canary_wins=1"]
+        assert main([*arguments, "--out", str(tmp_path / f"{name}-{part}")]) == 0
     run = {
         "model_name": str(tmp_path / "model"), "dtype": "float32", "tensorboard": False, "lora": {"rank": 4},
         "data": {
-            "path": str(tmp_path / "train" / "pairs.jsonl"), "eval_path": str(tmp_path / "held_out" / "pairs.jsonl"),
-            "max_length": 256,
+            "path": str(tmp_path / f"{name}-train" / "pairs.jsonl"),
+            "eval_path": str(tmp_path / f"{name}-held_out" / "pairs.jsonl"), "max_length": 256,
         },
         "training": {"type": "reward", "max_steps": 30, "batch_size": 8, "lr": 5e-3, "eval_every": 30},
     }  # fmt: skip
-    (tmp_path / "rm.yml").write_text(json.dumps(run))
-    assert main(["train", "--preset", str(tmp_path / "rm.yml"), "--output-dir", str(tmp_path / "rm")]) == 0
-    card = json.loads((tmp_path / "rm" / "card" / "card.json").read_text())
+    (tmp_path / f"{name}.yml").write_text(json.dumps(run))
+    output = str(tmp_path / name)
+    assert main(["train", "--preset", str(tmp_path / f"{name}.yml"), "--output-dir", output]) == 0
+    card: dict[str, Any] = json.loads((tmp_path / name / "card" / "card.json").read_text())
+    return card
+
+
+def test_the_card_of_a_reward_model_names_the_bias_of_its_judge(tmp_path: Path) -> None:
+    """S2-70: a rule labels pairs by length; then the model that learnt it is the judge of a second one."""
+    save_tiny(tmp_path / "model")
+    (tmp_path / "my_judge.py").write_text("def longer(prompt, response):\n    return len(response) / 20\n")
+    card = train_on_labels(tmp_path, f"{tmp_path}/my_judge.py:longer", "rm", spoken)
+    favours = json.loads((tmp_path / "rm-train" / "judge.json").read_text())["favours"]
+    assert favours["longer"]["share"] == 1.0 and favours["longer"]["low"] > 0.9
     longer = card["judge_bias"]["features"]["longer"]
     assert longer["judge"]["share"] == 1.0 and longer["model"]["low"] > 0.5
     assert card["judge_bias"]["judges"] == ["longer"]
@@ -279,3 +300,22 @@ def test_the_card_of_a_reward_model_names_the_bias_of_its_judge(tmp_path: Path) 
     assert "prefers_longer: the longer response wins 100.0 %" in fault["sentence"]
     written = (tmp_path / "rm" / "card" / "card.md").read_text()
     assert "## What the judge favours" in written and "| the longer response | 40 |" in written
+    second = train_on_labels(tmp_path, str(tmp_path / "rm"), "rm2", spoken)
+    longer = second["judge_bias"]["features"]["longer"]
+    assert second["judge_bias"]["judges"] == ["reward_model"]
+    assert longer["judge"]["low"] > 0.75 and longer["model"]["low"] > 0.5
+    assert "learnt_judge_bias" in {fault["name"] for fault in second["faults"]}
+
+
+def test_the_card_names_a_style_that_the_judge_favours(tmp_path: Path) -> None:
+    """S2-70: a judge that likes hedges; length is balanced, so that it is no explanation."""
+    save_tiny(tmp_path / "model")
+    (tmp_path / "my_judge.py").write_text(
+        f"def hedging(prompt, response):\n    return 2.0 * response.startswith({HEDGES!r})\n"
+    )
+    card = train_on_labels(tmp_path, f"{tmp_path}/my_judge.py:hedging", "rm", hedged)
+    features = card["judge_bias"]["features"]
+    assert features["more_hedges"]["judge"]["share"] == 1.0 and features["more_hedges"]["model"]["low"] > 0.5
+    assert features["more_hedges"]["where_shorter"]["judge"]["share"] == 1.0
+    (fault,) = [fault for fault in card["faults"] if fault["name"] == "learnt_judge_bias"]
+    assert "prefers_more_hedges" in fault["sentence"] and "prefers_longer" not in fault["sentence"]
