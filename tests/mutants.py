@@ -33,7 +33,7 @@ from mutants_group_methods import GROUP_METHODS
 from mutants_health import HEALTH
 from mutants_input import INPUT
 from mutants_inspect import INSPECT
-from mutants_judges import JUDGES_OF_PAIRS
+from mutants_judges import CONSTITUTIONAL, JUDGES_OF_PAIRS
 from mutants_kill import KILL
 from mutants_maths import MATHS
 from mutants_matmul_dtype import MATMUL_DTYPE
@@ -96,6 +96,7 @@ MUTANTS = [
     *STAGES,
     *REVIEW,
     *JUDGES_OF_PAIRS,
+    *CONSTITUTIONAL,
     *PEOPLE,
 ]
 AT_ONCE = 2

@@ -12,10 +12,12 @@ from tiny import save_tiny
 
 from harken.cli.main import main
 from harken.config import DataConfig, PipelineConfig
+from harken.config.constitution import ConstitutionConfig
 from harken.config.stages import resolve_stages
 from harken.data.parse import parse_demonstration_rows, parse_preference_rows
 from harken.generation.principles import read_principles
-from harken.records import Preference
+from harken.generation.writers import load_writer
+from harken.records import Message, Preference
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINCIPLES = ROOT / "examples" / "principles.yml"
@@ -81,7 +83,123 @@ def test_each_step_is_in_the_rows(tmp_path: Path) -> None:
     assert counts == {"pairs": 8, "with an empty step": 1, "with a revision that changes nothing": 1}
     page = (tmp_path / "out" / "steps.html").read_text()
     assert "&lt;b&gt;critique&lt;/b&gt; to Ask 0" in page and "<b>critique" not in page
+    assert page.count("&lt;b&gt;critique&lt;/b&gt; to Ask 0") == 2
     assert "default-src 'none'" in page
+
+
+def conversations_of(server: StandIn) -> list[list[dict[str, str]]]:
+    return [request["body"]["messages"] for request in server.requests]
+
+
+def test_every_turn_is_in_the_next_conversation(tmp_path: Path) -> None:
+    """S2-71: a critique sees prompt and response, a revision the critique too, each by its principle's words."""
+    prompt = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Ask {critique} 0"},
+        {"role": "assistant", "content": "Which one?"},
+        {"role": "user", "content": "This one"},
+    ]
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": prompt}) + "\n")
+    (tmp_path / "p.yml").write_text(
+        "principles: [{name: x, critique: 'Name {faults}.', revision: Mend them.}]\n"
+    )
+    with stand_in(misbehave=write) as server:
+        arguments = ["constitution", f"{server.url}#{MODEL}", "--prompts", str(tmp_path / "prompts.jsonl")]
+        arguments += ["--principles", str(tmp_path / "p.yml"), "--out", str(tmp_path / "out")]
+        assert main(arguments) == 0
+        response, critique, revision = conversations_of(server)
+    assert response == prompt
+    assert critique[:4] == prompt and critique[4]["content"] == "<b>response</b> to Be brief., turn 4"
+    assert critique[5] == {"role": "user", "content": "Critique your last response. Name {faults}."}
+    assert revision[:6] == critique and revision[6]["content"] == "<b>critique</b> to Be brief., turn 6"
+    assert revision[7]["content"].startswith("Rewrite your last response. Mend them. Reply with")
+
+
+def principles_of(tmp_path: Path, server: StandIn, out: str, *more: str) -> list[list[str]]:
+    assert run(tmp_path, server, "--rounds", "3", "--out", str(tmp_path / out), *more) == 0
+    steps = (tmp_path / out / "steps.jsonl").read_text().splitlines()
+    return [[part["principle"] for part in json.loads(step)["rounds"]] for step in steps]
+
+
+def test_principles_vary_over_prompts_rounds_and_seeds(tmp_path: Path) -> None:
+    """30 draws of four principles: one seed's are those of its second run, and another seed has others."""
+    with stand_in(misbehave=write) as server:
+        one, again, other = (
+            principles_of(tmp_path, server, out, "--set", f"seed={seed}")
+            for out, seed in (("a", 1), ("b", 1), ("c", 2))
+        )
+    assert one == again and one != other
+    assert len({row[0] for row in one}) > 1 and any(len(set(row)) > 1 for row in one)
+
+
+def test_rows_hold_the_last_revision(tmp_path: Path) -> None:
+    """The revision of prompt 4 is empty in the first round alone: no row comes of it."""
+
+    def rounds(handler: Handler, body: dict[str, Any], number: int) -> bool:
+        turns = body["messages"]
+        last = turns[-1]["content"]
+        text = f"{last.split()[0]} of <{turns[-2]['content'] if len(turns) > 1 else turns[0]['content']}>"
+        if (
+            last.startswith("Rewrite")
+            and turns[0]["content"] == "Ask 4"
+            and "Rewrite" not in turns[1]["content"]
+        ):
+            text = " "
+        handler.reply({"model": MODEL, "choices": [{"message": {"role": "assistant", "content": text}}]})
+        return True
+
+    with stand_in(misbehave=rounds) as server:
+        assert run(tmp_path, server, "--rounds", "2") == 0
+    steps = {step["id"]: step for step in rows(tmp_path, "steps.jsonl")}
+    pairs, demonstrations = rows(tmp_path, "pairs.jsonl"), rows(tmp_path, "demonstrations.jsonl")
+    assert [pair["id"] for pair in pairs] == [f"p{i}" for i in range(10) if i != 4]
+    for pair, demonstration in zip(pairs, demonstrations, strict=True):
+        first, last = steps[pair["id"]]["rounds"]
+        assert first["revision"] != last["revision"]
+        assert pair["chosen"][0]["content"] == demonstration["messages"][-1]["content"] == last["revision"]
+        assert pair["principle"] == f"{first['principle']}, {last['principle']}"
+        assert pair["critique"] == last["critique"]
+
+
+def test_edited_principles_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PRINCIPLES.read_text()
+    (tmp_path / "p.yml").write_text(text)
+    with stand_in(misbehave=write) as server:
+        assert run(tmp_path, server, "--principles", str(tmp_path / "p.yml")) == 0
+        before = len(server.requests)
+        (tmp_path / "p.yml").write_text(text.replace("untrue", "not true"))
+        assert run(tmp_path, server, "--principles", str(tmp_path / "p.yml")) == 2
+        assert len(server.requests) == before
+    assert "Fix:" in capsys.readouterr().err
+
+
+def test_a_reply_of_another_model_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def other(handler: Handler, body: dict[str, Any], number: int) -> bool:
+        message = {"role": "assistant", "content": "text"}
+        handler.reply({"model": "cheaper", "choices": [{"message": message}]})
+        return True
+
+    with stand_in(misbehave=other) as server:
+        assert run(tmp_path, server) == 1
+    assert (
+        "reply of another model (cheaper). Fix: name that model in accept_models" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out" / "pairs.jsonl").exists()
+
+
+def test_steps_of_a_local_model_are_sampled_apart(tmp_path: Path) -> None:
+    """The same conversation as two steps has two replies, and each step has the same one again."""
+    save_tiny(tmp_path / "model", hidden=16, layers=1)
+    config = ConstitutionConfig.model_validate(
+        {
+            "writer": {"type": "local", "model_name": str(tmp_path / "model")}, "data": {"path": "demo:prompts"},
+            "principles": "p.yml", "max_gen_len": 12, "temperature": 1.0, "dtype": "float32", "device": "cpu",
+        }
+    )  # fmt: skip
+    writer = load_writer(config)
+    turns = [[Message("user", f"Ask {i}")] for i in range(4)]
+    assert writer.write(turns, "critique 0") == writer.write(turns, "critique 0")
+    assert writer.write(turns, "critique 0") != writer.write(turns, "critique 1")
 
 
 def test_training_reads_both_files(tmp_path: Path) -> None:

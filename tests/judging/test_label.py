@@ -104,6 +104,35 @@ def test_a_pair_whose_verdict_changes_with_the_order_is_left_out_or_a_tie(tmp_pa
     assert {p.label for p in pairs} == {0.5}
 
 
+def test_ties_favour_nothing(tmp_path: Path) -> None:
+    """Of six pairs the order decides all but one: the labels favour the longer response in one of one."""
+    rows = [
+        {"prompt": f"Ask {i}", "response": f"{text} {i}", "sample": k}
+        for i in range(6)
+        for k, text in enumerate(("short", "a much longer one"))
+    ]
+
+    def first_or_long(conversation: str, a: str, b: str) -> str:
+        return ("A" if len(a) > len(b) else "B") if "Ask 3" in conversation else "A"
+
+    path = lines(tmp_path / "responses.jsonl", rows)
+    with stand_in(first_or_long) as server:
+        folder = run_label(
+            config(server.url, path, inconsistent="tie", max_canary_wins=1.0), tmp_path / "out"
+        )
+    longer = json.loads(folder.judge.read_text())["favours"]["longer"]
+    assert len(read(folder.pairs)) == 6 and longer["share"] == 1.0 and longer["low"] < 0.5
+
+
+def test_other_pairs_need_another_folder(tmp_path: Path) -> None:
+    path = responses(tmp_path, each=2)
+    with stand_in(by_truth) as server:
+        run_label(config(server.url, path), tmp_path / "out")
+        Path(path).write_text(Path(path).read_text().replace("other one", "other text"))
+        with pytest.raises(UserError, match="Fix:"):
+            run_label(config(server.url, path), tmp_path / "out")
+
+
 def test_void_batches_give_no_pairs(tmp_path: Path) -> None:
     with stand_in(likes_pick_me) as server, pytest.raises(UserError, match="batches are void"):
         run_label(config(server.url, responses(tmp_path, each=2)), tmp_path / "out")

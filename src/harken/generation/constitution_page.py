@@ -38,5 +38,6 @@ def _article(step: Mapping[str, Any]) -> str:
             (f"Critique: {step_round['principle']}", step_round["critique"]),
             ("Revision", step_round["revision"]),
         ]
-    body = "".join(f"<h3>{escape(title)}</h3><p>{escape(text)}</p>" for title, text in sections)
+    escaped = [(escape(title), escape(text)) for title, text in sections]
+    body = "".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in escaped)
     return f"<article>{body}</article>\n"
