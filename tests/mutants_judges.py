@@ -171,7 +171,7 @@ STEPS = f"{CONSTITUTION}::test_each_step_is_in_the_rows"
 ASKED = f"{CONSTITUTION}::test_every_turn_is_in_the_next_conversation"
 
 CONSTITUTIONAL = [
-    Mutant("constitution: every round is of the first response", RECIPE, "_batch: zip(prompts, current, chosen, strict=True)", "zip(prompts, first, chosen, strict=True)", STEPS),
+    Mutant("constitution: every round is of the first response", RECIPE, "_batch: zip(prompts, current, chosen, strict=True)", "zip(prompts, responses, chosen, strict=True)", STEPS),
     Mutant("constitution: the revision does not see the critique", RECIPE, "_batch: Message('assistant', critique)", "Message('assistant', '')", ASKED),
     Mutant("constitution: the critique is asked by the revision's words", RECIPE, "_batch: ASK_CRITIQUE.format(critique=one.critique)", "ASK_CRITIQUE.format(critique=one.revision)", ASKED),
     Mutant("constitution: the revision is asked by the critique's words", RECIPE, "_batch: ASK_REVISION.format(revision=one.revision)", "ASK_REVISION.format(revision=one.critique)", ASKED),

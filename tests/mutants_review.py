@@ -55,7 +55,7 @@ REVIEW = [
     Mutant("review: changed votes pass the lock", "review/report.py", "require_locked: (found['study'], found['votes'], found['head']) != (study.hash, len(votes), head)", "False", f"{FIGURES}::test_the_lock_is_final_and_sees_changes"),
     Mutant("review: a lock with open items", "review/report.py", "_require_complete: len(done) < total and (not early)", "False", f"{FIGURES}::test_the_lock_is_final_and_sees_changes"),
     Mutant("agreement: nominal is ordinal", "maths/statistics/agreement.py", "_distances: level == 'nominal'", "False", KAPPAS),
-    Mutant("agreement: an interval of a point", "maths/statistics/agreement.py", "alpha_interval: is_constant(known)", "False", f"{KAPPAS}::test_alphas_interval_is_no_point_where_raters_always_agree"),
+    Mutant("agreement: an interval of a point", "maths/statistics/agreement.py", "alpha_interval: is_unvaried(known)", "False", f"{KAPPAS}::test_alphas_interval_is_no_point_where_raters_always_agree"),
     Mutant("agreement: Cohen without chance", "maths/statistics/agreement.py", "cohen_kappa: (float(np.trace(table)) / float(total) - expected) / (1 - expected)", "float(np.trace(table)) / float(total)", KAPPAS),
     Mutant("agreement: Fleiss counts a rater with themselves", "maths/statistics/agreement.py", "fleiss_kappa: (counts**2).sum(axis=1) - ratings", "(counts**2).sum(axis=1)", KAPPAS),
     # What becomes of votes and failures

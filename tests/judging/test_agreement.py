@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from judging.stand_in import MODEL, always_a, by_truth, stand_in
+from judging.stand_in import MODEL, Handler, always_a, by_truth, stand_in
 from sklearn.metrics import cohen_kappa_score
 
 from harken.cli.main import main
@@ -169,3 +170,27 @@ def test_a_wrong_setting_of_a_judge_is_one_line(tmp_path: Path, capsys: pytest.C
     assert "not encrypted. Fix: write https" in line and "\n" not in line
     assert main([*arguments[:-1], "intact", "--set", "judge.rubrik=x"]) == 2
     assert "rubrik" in capsys.readouterr().err
+
+
+def test_a_judge_that_never_replies_rightly_is_told_by_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All batches are void; what the replies were is said, and the fix counts the pairs."""
+
+    def nonsense(handler: Handler, body: dict[str, Any], number: int) -> bool:
+        text = "A and B" if number % 2 else "C"
+        handler.reply({"model": MODEL, "choices": [{"message": {"role": "assistant", "content": text}}]})
+        return True
+
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Ask {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with stand_in(by_truth, misbehave=nonsense) as server:
+        arguments = ["judge", "agreement", str(path), "--judge", f"{server.url}#{MODEL}"]
+        assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "both letters 10" in shown and "another letter 10" in shown
+    assert "--set max_canary_wins=1 to count them" in shown
+    assert "agreement with people is unknown: no pair counts" in shown
+    written = json.loads((tmp_path / "out" / "agreement.json").read_text())
+    assert written["problems"] == {"both letters": 10, "another letter": 10}

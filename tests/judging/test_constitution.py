@@ -263,6 +263,13 @@ def test_a_stage_gives_its_pairs_or_its_demonstrations() -> None:
         ("principles: []\n", "principles"),
         ("principles: [{name: a, critique: b}]\n", "revision"),
         ("principles: [{name: a, critique: b, revision: c, x: d}]\n", "x"),
+        ("principles: [{name: a, critique: ' ', revision: c}]\n", "nothing but white space"),
+        (
+            "principles: [{name: a, critique: b, revision: c}, {name: a, critique: d, revision: e}]\n",
+            "two principles are called 'a'. Fix: rename one",
+        ),
+        ("", "Fix: start from examples/principles.yml"),
+        ("- name: a\n", "Fix: start from examples/principles.yml"),
     ],
 )
 def test_wrong_principles_are_one_line(
@@ -273,6 +280,12 @@ def test_wrong_principles_are_one_line(
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     line = capsys.readouterr().err.strip()
     assert words in line and "p.yml" in line and "\n" not in line
+
+
+def test_an_address_without_a_model_is_the_models(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["constitution", "http://x#", "--prompts", "demo:prompts", "--principles", str(PRINCIPLES)]
+    assert main(arguments) == 2
+    assert "MODEL: the address names no model. Fix: write http://x#MODEL" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:

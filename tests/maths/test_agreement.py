@@ -19,6 +19,7 @@ from harken.maths.statistics.agreement import (
     percent_agreement,
     rater_ceiling,
 )
+from harken.maths.statistics.agreement_intervals import cohen_interval
 
 rating_rows = st.lists(st.lists(st.integers(-2, 2).map(float), max_size=5), max_size=8)
 
@@ -152,3 +153,10 @@ def test_alphas_interval_of_a_few_rows_is_all_there_is():
     rows = [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [2.0, 2.0], [0.0, 1.0], [1.0, 2.0]]
     few, enough = alpha_interval(rows[:5]), alpha_interval(rows * 2)
     assert (few.low, few.high) == (-1.0, 1.0) and -1.0 < enough.low < enough.value
+
+
+def test_a_kappa_of_0_that_does_not_vary_is_no_point():
+    """One rater always says the same: kappa is 0 in every resample, up to rounding."""
+    draw = np.random.default_rng(0)
+    found = cohen_interval([0] * 20, [int(x) for x in draw.integers(-1, 2, 20)])
+    assert found is not None and found.value == pytest.approx(0) and found.low < -0.2 and found.high > 0.2

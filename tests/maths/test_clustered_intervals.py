@@ -139,3 +139,11 @@ def test_a_curve_through_every_point_has_no_interval():
         found = fit_gao(kl, gain, "best_of_n")
         assert found is not None and found.alpha_interval == found.beta_interval == (-np.inf, np.inf)
         assert found.peak_interval == (None if found.peak is None else (0.0, np.inf))
+
+
+def test_no_interval_of_a_mean_goes_beyond_the_limits_of_its_values():
+    values = [1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    free, bounded = (
+        clustered_mean_interval(values, range(6), limits=limits) for limits in (None, (0.0, 1.0))
+    )
+    assert free.high > 1.0 and bounded.high == 1.0 and bounded.low == free.low

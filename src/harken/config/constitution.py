@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.judge import EndpointSettings
 from harken.config.run import WeightDtypeName
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("there is nothing but white space in it. Fix: write a sentence")
+    return text.strip()
+
+
+def _check_names(principles: list[Principle]) -> list[Principle]:
+    names = [principle.name for principle in principles]
+    if double := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two principles are called {double[0]!r}. Fix: rename one of them")
+    return principles
+
+
+PrincipleText = Annotated[str, AfterValidator(_check_text)]
 
 
 class LocalWriter(Strict):
@@ -28,15 +44,15 @@ class EndpointWriter(EndpointSettings):
 class Principle(Strict):
     """One principle: what a critique looks for, and what a revision changes."""
 
-    name: str = Field(min_length=1, max_length=80)
-    critique: str = Field(min_length=1)
-    revision: str = Field(min_length=1)
+    name: PrincipleText = Field(max_length=80)
+    critique: PrincipleText
+    revision: PrincipleText
 
 
 class Principles(Strict):
     """The principles of a file."""
 
-    principles: list[Principle] = Field(min_length=1)
+    principles: Annotated[list[Principle], Field(min_length=1), AfterValidator(_check_names)]
 
 
 class ConstitutionConfig(Strict):

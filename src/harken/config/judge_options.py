@@ -10,8 +10,8 @@ from harken.config.files import read_config_text
 from harken.errors import UserError
 
 
-def judge_from(text: str) -> dict[str, Any]:
-    """Return the keys of a judge.
+def judge_from(text: str, where: str = "--judge") -> dict[str, Any]:
+    """Return the keys of a judge. `where` is the option or argument that names it.
 
     `my_judge.yml` is a file with the keys of a judge, `http://127.0.0.1:8000/v1#MODEL` an endpoint, `local:MODEL` a
     local language model, `my_judge.py:score` a Python function, `rule:NAME` or a plain name a rule, and any other path
@@ -23,9 +23,7 @@ def judge_from(text: str) -> dict[str, Any]:
     if kind in ("http", "https"):
         url, _, model = text.partition("#")
         if not model:
-            raise UserError(
-                "the address of the judge names no model", where="--judge", fix=f"write {url}#MODEL"
-            )
+            raise UserError("the address names no model", where=where, fix=f"write {url}#MODEL")
         return {"type": "endpoint", "url": url, "model": model}
     if colon and kind in ("local", "rule"):
         return {"type": kind, {"local": "model_name", "rule": "rule"}[kind]: argument}
@@ -39,7 +37,7 @@ def judge_from(text: str) -> dict[str, Any]:
 def writer_from(text: str) -> dict[str, Any]:
     """Return the keys of a writer: `URL#MODEL` is an endpoint, anything else a local policy."""
     if text.partition(":")[0] in ("http", "https"):
-        return judge_from(text)
+        return judge_from(text, "MODEL")
     return {"type": "local", "model_name": text}
 
 
@@ -49,7 +47,7 @@ def _from_file(name: str) -> dict[str, Any]:
         raise UserError(
             "no such file", where=name, fix="write a file with the keys of a judge (docs/judges.md)"
         )
-    data = config_yaml.parse_yaml(read_config_text(path, name), name).data
+    data = config_yaml.parse_yaml(read_config_text(path, name), name, "the file in docs/judges.md").data
     judge = data.get("judge", data)
     if not isinstance(judge, dict):
         raise UserError(

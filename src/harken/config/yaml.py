@@ -98,8 +98,8 @@ class Settings:
         return place if not path or place.startswith(f"--set {name}=") else f"{place}: {name}"
 
 
-def parse_yaml(text: str, name: str) -> Settings:
-    """Read one YAML document whose top level is a section. `name` is its file name in errors.
+def parse_yaml(text: str, name: str, example: str = "what `harken presets show NAME` prints") -> Settings:
+    """Read one YAML document whose top level is a section. `name` is its file name in errors, `example` a right file.
 
     Raises UserError with the line for invalid YAML, a repeated key, or a top level that is not a section.
     """
@@ -109,7 +109,7 @@ def parse_yaml(text: str, name: str) -> Settings:
         raise UserError(
             "not a section of `key: value` lines",
             where=name,
-            fix="start from what `harken presets show NAME` prints",
+            fix=f"start from {example}",
         )
     return Settings(data, places)
 

@@ -63,7 +63,7 @@ def _run(
             raise UserError(
                 f"the judge gives no pair: {'; '.join(judge_lines(summary))}",
                 where=str(folder.root),
-                fix="choose another judge, or set max_canary_wins or inconsistent: tie",
+                fix="choose another judge, or --set max_canary_wins=1 or inconsistent=tie",
             )
         favours = label_biases(rows)
         atomic.write_text(folder.pairs, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -15,5 +15,5 @@ def read_principles(name: str) -> list[Principle]:
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError("no such file", where=name, fix="write a file like examples/principles.yml")
-    settings = parse_yaml(read_config_text(path, name), name)
+    settings = parse_yaml(read_config_text(path, name), name, "examples/principles.yml")
     return validate_settings(Principles, settings.data, name).principles

@@ -179,6 +179,8 @@ def _unanimity(raters: Sequence[float]) -> str:
 
 def judge_agreement_lines(figures: dict[str, Any]) -> list[str]:
     """Format the agreement for the terminal and for Markdown."""
+    if not _n(figures["agreement_all"]):
+        return ["agreement with people is unknown: no pair counts on which people prefer a side"]
     lines = [
         f"agreement with people: {shown_share(figures['agreement'])} of "
         f"{_n(figures['agreement']):,} pairs with a consistent verdict; {shown_share(figures['agreement_all'])} of "

@@ -76,6 +76,7 @@ def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[s
         "judge": config.judge.column,
         "identity": dict(identity),
         "orders": order_figures(judgements.valid),
+        "problems": _problems(judgements),
         "void_pairs": len(judgements.void),
         "canaries": _canary_figures(judgements, config),
         "models": sorted(
@@ -88,6 +89,13 @@ def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[s
         ),
         "cost": _cost(judgements, config),
     }
+
+
+def _problems(judgements: Judgements) -> dict[str, int]:
+    """Count why verdicts are missing, over pairs, canaries and void batches."""
+    pairs = (*judgements.judged, *judgements.canary_verdicts)
+    problems = [verdict.problem for pair in pairs for verdict in (pair.given, pair.swapped)]
+    return dict(Counter(problem for problem in problems if problem is not None).most_common())
 
 
 def _canary_figures(judgements: Judgements, config: JudgingConfig) -> dict[str, Any] | None:
@@ -160,13 +168,13 @@ def judge_lines(summary: Mapping[str, Any]) -> list[str]:
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
     orders, canaries = summary["orders"], summary["canaries"]
     lines = [f"warning: {summary['judge']} {BIAS_WORDS[name]} ({name})" for name in orders["biases"]]
-    if orders["problems"]:
-        lines.append(f"warning: no verdict for: {_listed(orders['problems'])}")
+    if summary["problems"]:
+        lines.append(f"warning: no verdict for: {_listed(summary['problems'])}")
     if canaries is not None and canaries["void_batches"]:
         lines.append(
             f"warning: {len(canaries['void_batches'])} of {canaries['batches']} batches are void: canaries won more "
             f"than {100 * canaries['max_wins']:g} % of their comparisons, or got no verdict. {summary['void_pairs']:,} "
-            "pairs do not count. Fix: choose another judge, or set max_canary_wins"
+            "pairs do not count. Fix: choose another judge, or --set max_canary_wins=1 to count them"
         )
     return lines
 

@@ -44,7 +44,7 @@ ids.
 """
 
 SIGNATURE = "def score(prompt, response, **details): return a number"
-CORRECT_FUNCTION_FIX = "correct the function; --accept-changes resumes a run with the new one"
+CORRECT_FUNCTION_FIX = "correct the function; harken train --accept-changes resumes a run with the new one"
 SINGLE_FILE_FIX = "put its imports into this file, or install them: neighbouring files cannot be imported"
 
 

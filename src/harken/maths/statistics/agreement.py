@@ -87,7 +87,7 @@ def alpha_interval(
     defined = bootstrap_alphas[~np.isnan(bootstrap_alphas)]
     if len(per_row) < LEAST_CLUSTERS or not len(defined):
         return AlphaInterval(len(per_row), value, -1.0, 1.0)
-    if is_constant(defined):
+    if is_unvaried(defined):
         if value < 1:
             possible = 2 * rule_of_three(len(per_row))
             return AlphaInterval(len(per_row), value, max(-1.0, value - possible), min(1.0, value + possible))
@@ -95,6 +95,11 @@ def alpha_interval(
         return AlphaInterval(len(per_row), value, lowest, 1.0)
     low, high = percentile_interval(defined, clusters=len(per_row))
     return AlphaInterval(len(per_row), value, low, min(high, 1.0))
+
+
+def is_unvaried(figures: NDArray[Any]) -> bool:
+    """Return whether agreement figures, which are of the order of 1, are equal up to rounding: also around 0."""
+    return is_constant(2.0 + figures)
 
 
 def percent_agreement(rows: Sequence[Sequence[Hashable]]) -> float | None:

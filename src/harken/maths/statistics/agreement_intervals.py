@@ -15,9 +15,10 @@ from harken.maths.statistics.agreement import (
     AlphaInterval,
     cohen_kappa,
     fleiss_kappa,
+    is_unvaried,
     percent_agreement,
 )
-from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, is_constant, percentile_interval
+from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, percentile_interval
 from harken.maths.statistics.intervals import rule_of_three
 
 Array = NDArray[np.float64]
@@ -99,7 +100,7 @@ def _interval(
     defined = replicates[~np.isnan(replicates)]
     if rows < LEAST_CLUSTERS or not len(defined):
         return AlphaInterval(rows, value, *limits)
-    if is_constant(defined):
+    if is_unvaried(defined):
         possible = rule_of_three(rows) * (limits[1] - limits[0])
         return AlphaInterval(rows, value, max(limits[0], value - possible), min(limits[1], value + possible))
     low, high = percentile_interval(defined, clusters=rows)

@@ -123,7 +123,8 @@ def clustered_mean_interval(
 
     SE² = C/(C−1) · Σ_c (Σ_{i∈c} (x_i − x̄))² / n², with C − 1 degrees of freedom. With a single cluster, and where all
     values are equal, the error cannot be estimated: the interval is infinite, or with the `limits` of the values that
-    of `unvaried_interval`. Raises ValueError when there are no values, or one is not finite.
+    of `unvaried_interval`. No interval goes beyond the limits. Raises ValueError when there are no values, or when one
+    is not finite.
     Sources: Liang and Zeger 1986; Miller 2024, arXiv:2411.00640.
     """
     x = _finite(values)
@@ -134,7 +135,8 @@ def clustered_mean_interval(
     sums = np.bincount(index, x - mean)
     error = (count / (count - 1) * float((sums**2).sum())) ** 0.5 / len(x)
     half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * error
-    return Interval(mean, mean - half, mean + half)
+    least, most = limits or (-np.inf, np.inf)
+    return Interval(mean, max(mean - half, least), min(mean + half, most))
 
 
 def unvaried_interval(
