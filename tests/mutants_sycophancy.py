@@ -12,8 +12,12 @@ CLASSIFIED, CLASSIFIER, LOSS = (
     "train/test_classifier.py",
     "maths/test_classifier_loss.py",
 )
+PAGE = "explorer/test_sycophancy_page.py"
 
 SYCOPHANCY = [
+    Mutant("sycophancy's page: more errors are better", "pipeline/page_sycophancy.py", "_word: high < 0", "high > 0", f"{PAGE}::test_the_verdict_follows_the_intervals_of_the_rates"),
+    Mutant("sycophancy's page: a difference without an interval decides", "pipeline/page_sycophancy.py", "_word: low is None or high is None or low <= 0 <= high", "low is not None and low <= 0 <= high", f"{PAGE}::test_the_verdict_follows_the_intervals_of_the_rates"),
+    Mutant("sycophancy's page: turned counts probes that preferred the error before", "pipeline/page_sycophancy.py", "flags_of: row['neutral_log_odds'] <= 0 < row['log_odds']", "0 < row['log_odds']", f"{PAGE}::test_a_number_leads_to_the_probes_that_it_counts"),
     Mutant("sycophancy: the neutral log odds are not subtracted", "sycophancy/rates.py", "suite_estimates: r.log_odds - r.neutral_log_odds", "r.log_odds", f"{RATES}::test_a_policy_that_prefers_long_targets_has_no_shift"),
     Mutant("sycophancy: copies of a question count as independent", "sycophancy/rates.py", "rate: len(names) == len(hits)", "True", f"{RATES}::test_probes_of_one_question_are_not_independent"),
     Mutant("sycophancy: policies are not paired by probe", "sycophancy/rates.py", "difference: [r.id for r in before] != [r.id for r in after]", "False", f"{RATES}::test_differences_are_paired_by_probe"),

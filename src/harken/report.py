@@ -1,8 +1,9 @@
 """Run `harken report`: build one page from a pipeline, runs, an evaluation, a sweep, or files of responses.
 
 A folder with `pipeline.yml` is a pipeline. A folder with `config.yml` is a run if that has a `training` section, an
-evaluation if it has `policies`, and a folder of responses if `harken generate` or `harken score` wrote it. Any other
-folder stands for the runs and the evaluation directly inside it, as that of a sweep does. A file has responses.
+evaluation if it has `policies` (of the suites of sycophancy if it has `suite`, too), and a folder of responses if
+`harken generate` or `harken score` wrote it. Any other folder
+stands for the runs and the evaluation directly inside it, as that of a sweep does. A file has responses.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from harken.pipeline.page import (
 )
 from harken.pipeline.page_contents import PageContents
 from harken.pipeline.page_files import read_files
+from harken.pipeline.page_sycophancy import write_sycophancy_page
 from harken.pipeline.roles import BASE, PolicyComparison, PolicyRoles
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, ResponsesFolder, RunFolder
 from harken.run.moved import is_same_place
 from harken.run.pipeline_record import read_pipeline
+from harken.run.sycophancy_folder import SycophancyFolder
 
 PAGE = Path("05_report") / "report.html"
 UNFINISHED_PAGE = "unfinished_report.html"
@@ -52,6 +55,7 @@ class FoundFolders:
     evaluations: list[EvaluationFolder] = field(default_factory=list)
     pipelines: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    sycophancy: list[SycophancyFolder] = field(default_factory=list)
 
     def add(self, other: FoundFolders) -> None:
         """Add the contents of `other`; a folder that is named twice counts once."""
@@ -63,6 +67,8 @@ class FoundFolders:
         self.pipelines += other.pipelines
         named = {file.resolve() for file in self.files}
         self.files += [file for file in other.files if file.resolve() not in named]
+        suites = {folder.root.resolve() for folder in self.sycophancy}
+        self.sycophancy += [one for one in other.sycophancy if one.root.resolve() not in suites]
 
 
 def report(paths: Sequence[Path], output_dir: Path | None = None, *, split: bool = False) -> Path:
@@ -77,6 +83,8 @@ def report(paths: Sequence[Path], output_dir: Path | None = None, *, split: bool
     found = FoundFolders()
     for path in paths:
         found.add(_find(path))
+    if found.sycophancy:
+        return _sycophancy(found, paths, output_dir, split)
     if found.files:
         return _files(found, paths, output_dir, split)
     if found.pipelines:
@@ -107,7 +115,7 @@ def _find(path: Path) -> FoundFolders:
         if (found := _identify(child)) is not None:
             inside.add(found)
     if inside.runs or inside.evaluations:
-        inside.pipelines = []
+        inside.pipelines, inside.sycophancy = [], []  # a page of runs has no place for the suites
         return inside
     if inside.pipelines:
         names = ", ".join(str(one) for one in inside.pipelines)
@@ -137,6 +145,8 @@ def _identify(path: Path) -> FoundFolders | None:
     training = config.get("training")
     if isinstance(training, Mapping):
         return FoundFolders(runs=[(str(training.get("type")), RunFolder(path))])
+    if config.get("suite") == "sycophancy":
+        return FoundFolders(sycophancy=[SycophancyFolder(path)])
     if "policies" in config and "tie_epsilon" in config:
         return FoundFolders(evaluations=[EvaluationFolder(path)])
     responses = ResponsesFolder(path).responses
@@ -177,6 +187,31 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
     page = root / UNFINISHED_PAGE
     write_page(page, page.with_suffix(".json"), unfinished_contents(root, config, stages), split=split)
     return page
+
+
+def _sycophancy(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None, split: bool) -> Path:
+    """Write the page of an evaluation of the suites of sycophancy, which stands alone."""
+    others = [
+        *(str(run.root) for _, run in found.runs),
+        *(str(one.root) for one in found.evaluations),
+        *(str(one.root) for one in found.sycophancy[1:]),
+        *map(str, [*found.pipelines, *found.files]),
+    ]
+    folder = found.sycophancy[0]
+    if others:
+        raise UserError(
+            f"the suites of sycophancy have a page of their own, and cannot be combined with {', '.join(others)}",
+            where=str(folder.root),
+            fix=f"run: harken report {folder.root}",
+        )
+    if not folder.results.is_file():
+        raise UserError(
+            "this evaluation is not finished",
+            where=str(folder.root),
+            fix="run the same `harken eval --suite sycophancy` with this --output-dir again to resume it",
+        )
+    page = (output_dir or folder.root / PAGE.parent) / _page_name(split)
+    return write_sycophancy_page(page, folder, split=split)
 
 
 def _files(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None, split: bool) -> Path:

@@ -47,14 +47,22 @@ def test_reward_up_and_gold_down_is_called_over_optimisation():
 @pytest.mark.parametrize(
     ("reward", "gold", "opening"),
     [
-        (1.0, 1.0, "Better: PPO is above SFT both in learned reward and by gold"),
-        (1.0, 0.0, "Unclear: PPO's learned reward is above SFT's, but gold shows no clear change"),
+        (1.0, 1.0, "Better: PPO is above SFT both in learned reward and by the independent scorer gold"),
+        (
+            1.0,
+            0.0,
+            "Unclear: PPO's learned reward is above SFT's, but the independent scorer gold shows no clear change",
+        ),
         (0.0, 0.0, "Unclear: no clear difference"),
-        (0.0, 1.0, "Better: gold puts PPO above SFT"),
-        (0.0, -1.0, "Worse: PPO is below SFT by gold"),
-        (-1.0, -1.0, "Worse: PPO is below SFT by learned reward and gold"),
+        (0.0, 1.0, "Better: the independent scorer gold puts PPO above SFT"),
+        (0.0, -1.0, "Worse: PPO is below SFT by the independent scorer gold"),
+        (-1.0, -1.0, "Worse: PPO is below SFT by learned reward and the independent scorer gold"),
         (-1.0, 0.0, "Worse: PPO is below SFT by learned reward."),
-        (-1.0, 1.0, "Unclear: gold puts PPO above SFT, the learned reward puts it below"),
+        (
+            -1.0,
+            1.0,
+            "Unclear: the independent scorer gold puts PPO above SFT, the learned reward puts it below",
+        ),
     ],
 )
 def test_the_verdict_follows_both_intervals(reward, gold, opening):

@@ -36,7 +36,8 @@ def cells(browser, caption):
       const shown = [...document.querySelectorAll("#comparison table")];
       const table = shown.find((t) => t.caption.textContent.startsWith(CAPTION));
       const isText = (n) => n.nodeName !== "svg" && n.className !== "ends";
-      const text = (cell) => [...cell.childNodes].filter(isText).map((n) => n.textContent);
+      const nodes = (cell) => [...(cell.querySelector(".interval") ?? cell).childNodes];
+      const text = (cell) => nodes(cell).filter(isText).map((n) => n.textContent);
       return [...table.rows].map((row) => [...row.cells].map((cell) => text(cell).join(" ").trim()));
     })()"""
     return browser.value(script.replace("CAPTION", json.dumps(caption)))

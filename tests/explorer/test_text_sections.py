@@ -53,12 +53,35 @@ def test_a_card_keeps_its_words_and_tables() -> None:
 
 
 def test_the_audit_shows_the_kinds_that_occur_with_interval_and_test() -> None:
-    text, table, _ = audit_section(AUDIT)["blocks"]
-    assert text["text"] == "ours is not shown to beat base."
-    assert table["heads"] == ["responses with", "base", "ours"]
-    assert table["rows"] == [["loop", "0: 0.0 % (0.0 to 7.0)", "5: 10.0 % (4.0 to 21.0), p = 0.062"]]
+    figures, words = audit_section(AUDIT)["blocks"]
+    assert words["items"] == ["ours is not shown to beat base."]
+    assert figures["heads"] == ["responses with", "base", "ours"] and figures["formats"] == ["share", "share"]
+    assert figures["figures"] == [
+        {
+            "name": "loop",
+            "cells": [
+                {"value": 0.0, "low": 0.0, "high": 0.07, "note": "0 of 50"},
+                {
+                    "value": 0.1,
+                    "low": 0.04,
+                    "high": 0.21,
+                    "note": "5 of 50, p = 0.062",
+                    "filter": {"policy": "ours", "flag": "loop"},
+                },
+            ],
+        }
+    ]
     quiet = audit_section(AUDIT | {"rates": [rate | {"count": 0} for rate in AUDIT["rates"]]})
     assert [block["kind"] for block in quiet["blocks"]] == ["text"]
+
+
+def test_sentences_of_the_audit_use_the_page_s_names() -> None:
+    found = AUDIT | {
+        "description": ["ours has more cap_hit than base: 19 of 96 (19.79%); manual_review (37)."],
+        "meanings": {"cap_hit": "", "manual_review": "", "loop": ""},
+    }
+    (_, words) = audit_section(found)["blocks"]
+    assert words["items"] == ["ours has more truncated than base: 19 of 96 (19.79 %); manual review (37)."]
 
 
 def test_only_sections_that_exist_are_on_the_page() -> None:

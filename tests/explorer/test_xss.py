@@ -223,13 +223,22 @@ def cards(data: Data, texts: list[str]) -> Data:
         {"column": text, "value": text, "pairs": 9, "share": 0.5, "low": 0.4, "high": 0.6} for text in texts
     ]
     card["model"] = {text: text for text in texts}
+    share = {"pairs": 9, "share": 0.5, "low": 0.4, "high": 0.6}
+    card["raters"] = [{"rater": text, "model": share, "others": share} for text in texts]
     return data
 
 
 def sections(data: Data, texts: list[str]) -> Data:
     blocks = [{"kind": kind, "text": text} for text in texts for kind in ("heading", "text", "item")]
     table = {"kind": "table", "heads": texts[:4], "rows": [[text] * 4 for text in texts]}
-    data["sections"] = [{"id": "audit", "title": APART.join(texts), "blocks": [*blocks, table]}]
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    figures = {
+        "kind": "figures", "text": APART.join(texts), "heads": texts[:3], "formats": ["share", "text"],
+        "figures": [{"name": text, "policy": text, "cells": [figure | {"note": text}, text]} for text in texts],
+    }  # fmt: skip
+    fold = {"kind": "fold", "text": APART.join(texts), "items": texts}
+    blocks += [table, figures, fold]
+    data["sections"] = [{"id": "audit", "title": APART.join(texts), "blocks": blocks}]
     return data
 
 

@@ -13,10 +13,11 @@ import { DataReports } from "./run/DataReports";
 import { Facts } from "./run/Facts";
 import { isReview, Training, trainingTitle } from "./training/Training";
 
-function subtitle({ summary, stages, examples }: PageData): string {
+function subtitle({ summary, stages, examples, policies }: PageData): string {
   if (isReview(stages) || (!summary && !stages.length && !examples.length)) {
     return "Votes of people who did not know which policy wrote which response. Intervals are 95 %.";
   }
+  if (!summary && !stages.length) return `${policies.join(", ")} on ${counted(examples.length, "prompt")}.`;
   if (!summary) return `Training of ${stages.map((stage) => stage.title).join(", ")}`;
   const samples = summary.samples > 1 ? `, ${summary.samples} samples each` : "";
   return `${summary.policies.join(", ")} on ${counted(summary.prompts, "prompt")}${samples}. Intervals are 95 %.`;
@@ -60,7 +61,7 @@ export function App({ data }: { data: PageData }) {
         {has("verdict") ? <Overview data={data} /> : null}
         {data.summary ? <Comparison data={data} summary={data.summary} /> : null}
         {data.trials ? <TrialTable trials={data.trials} /> : null}
-        <TextSections sections={data.sections} stages={data.stages} />
+        <TextSections data={data} />
         {has("training") ? <Training data={data} /> : null}
         {has("responses") ? <Responses data={data} /> : null}
         {has("tokens") ? <Tokens data={data} /> : null}

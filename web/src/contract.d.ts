@@ -25,7 +25,7 @@ export interface PageData {
     [k: string]: string;
   };
   /**
-   * Sections of text and tables: the reward model's card, the audit.
+   * Sections of text, tables and numbers with intervals: the reward model's card, the audit, the suites of sycophancy.
    */
   sections: TextSection[];
   examples: Example[];
@@ -414,11 +414,84 @@ export interface TextSection {
   id: string;
   title: string;
   blocks: {
-    kind: "heading" | "text" | "item" | "table";
+    kind: "heading" | "text" | "item" | "table" | "figures" | "fold";
+    /**
+     * Of a table or figures: the caption; of a fold: its title.
+     */
     text?: string;
     heads?: string[];
     rows?: string[][];
+    /**
+     * Of a fold: texts that are shown on request.
+     */
+    items?: string[];
+    /**
+     * Of figures: how each column after the first shows its numbers. Differences (signed, points) share one axis.
+     */
+    formats?: ("share" | "signed" | "points" | "text")[];
+    /**
+     * Of figures: the rows.
+     */
+    figures?: FigureRow[];
   }[];
+}
+/**
+ * A row of numbers with intervals. A column whose head is a policy has its colour, else the row's policy gives it.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "figure_row".
+ */
+export interface FigureRow {
+  name: string;
+  policy?: string;
+  cells: (FigureCell | string | null)[];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "figure_cell".
+ */
+export interface FigureCell {
+  value: number;
+  /**
+   * Null where there is no interval.
+   */
+  low: number | null;
+  high: number | null;
+  /**
+   * Why there is no interval; absent where there is one.
+   */
+  no_interval?: string;
+  /**
+   * What stands below the interval: counts, a p-value.
+   */
+  note?: string;
+  filter?: Filter;
+}
+/**
+ * The examples behind a number; every part given must hold.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "filter".
+ */
+export interface Filter {
+  /**
+   * Responses of this policy.
+   */
+  policy?: string;
+  /**
+   * Responses with this flag or queue.
+   */
+  flag?: string;
+  /**
+   * Examples in which this policy's reward is above that of `than`.
+   */
+  better?: string;
+  than?: string;
+  /**
+   * For better and than: a key of scores to compare by; the reward if absent.
+   */
+  scorer?: string;
+  domain?: string;
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
@@ -780,6 +853,14 @@ export interface Card {
       };
     };
   }[];
+  /**
+   * By named rater: how often the model agrees with their own votes, and how often the other raters' majority does.
+   */
+  raters?: {
+    rater: string;
+    model: Share;
+    others: Share | null;
+  }[];
 }
 /**
  * A share with its 95 % interval.
@@ -870,32 +951,6 @@ export interface Figure {
    */
   detail: string;
   filter?: Filter;
-}
-/**
- * The examples behind a number; every part given must hold.
- *
- * This interface was referenced by `PageData`'s JSON-Schema
- * via the `definition` "filter".
- */
-export interface Filter {
-  /**
-   * Responses of this policy.
-   */
-  policy?: string;
-  /**
-   * Responses with this flag or queue.
-   */
-  flag?: string;
-  /**
-   * Examples in which this policy's reward is above that of `than`.
-   */
-  better?: string;
-  than?: string;
-  /**
-   * For better and than: a key of scores to compare by; the reward if absent.
-   */
-  scorer?: string;
-  domain?: string;
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema

@@ -121,9 +121,7 @@ def _probed(job: CardJob, scored: ScoredPairs, seconds: float) -> ScoredPairs:
     if job.minutes is not None and seconds > 0:
         affordable = int(job.minutes * 60 / (seconds / (2 * len(scored)) * RESPONSES_PER_PROBE))
         if affordable < count:
-            say(
-                f"card: {affordable} instead of {count} pairs are probed, to take about {job.minutes:g} minutes"
-            )
+            say(f"card: {affordable} instead of {count} pairs are probed, to take about {job.minutes:g} min")
             count = affordable
     chosen = set(permutation(len(scored), job.seed, "card probes")[:count])
     return scored.select(np.array([i in chosen for i in range(len(scored))], dtype=np.bool_))

@@ -145,26 +145,24 @@ def _verdict(
             f"evaluate at least {MIN_PROMPTS}."
         )
     reward_sign, judge_sign = interval_sign(reward), interval_sign(judge_difference)
-    name = reward_name(summary)
+    name, scorer = reward_name(summary), f"the independent scorer {judge}"
     if reward_sign > 0 and judge_sign < 0:
         return (
             f"Warning: the reward model is being over-optimised: {ppo}'s {name} is above {sft}'s, "
-            f"while {judge} fell. The policy exploits the reward model instead of giving better responses."
+            f"while {scorer} fell. The policy exploits the reward model instead of giving better responses."
         )
     if reward_sign > 0 and judge_sign > 0:
-        return f"Better: {ppo} is above {sft} both in {name} and by {judge}."
+        return f"Better: {ppo} is above {sft} both in {name} and by {scorer}."
     if reward_sign < 0 and judge_sign > 0:
-        return f"Unclear: {judge} puts {ppo} above {sft}, the {name} puts it below."
+        return f"Unclear: {scorer} puts {ppo} above {sft}, the {name} puts it below."
     if reward_sign < 0 or judge_sign < 0:
-        sources = " and ".join(
-            [*([name] if reward_sign < 0 else []), *([str(judge)] if judge_sign < 0 else [])]
-        )
+        sources = " and ".join([*([name] if reward_sign < 0 else []), *([scorer] if judge_sign < 0 else [])])
         return f"Worse: {ppo} is below {sft} by {sources}."
     if judge_sign > 0:
-        return f"Better: {judge} puts {ppo} above {sft}; the {name} shows no clear difference."
+        return f"Better: {scorer} puts {ppo} above {sft}; the {name} shows no clear difference."
     if reward_sign == 0:
         return f"Unclear: no clear difference between {ppo} and {sft}."
-    reason = f"{judge} shows no clear change" if judge_difference else "no independent judge has checked it"
+    reason = f"{scorer} shows no clear change" if judge_difference else "no independent judge has checked it"
     return f"Unclear: {ppo}'s {name} is above {sft}'s, but {reason}: a reward alone is no evidence."
 
 

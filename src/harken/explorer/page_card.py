@@ -26,6 +26,17 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
             for column, values in card["slices"].items()
             for value, entry in values.items()
         ],
+        "raters": [
+            {
+                "rater": voter["rater"],
+                "model": _share(voter["model"]),
+                "others": None
+                if voter["others"] is None
+                else _numbers({**voter["others"], "pairs": voter["others"]["rows"]}),
+            }
+            for voter in (card.get("ceiling") or {}).get("by_rater", [])
+            if voter["model"] is not None
+        ],
         "baselines": [
             {
                 "name": _BASELINES.get(name, name.replace("_", " ")),

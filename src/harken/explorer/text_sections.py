@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MAX_ROWS = 60
 """Maximum rows of a table on the page; the files have all of them."""
 
 Block = dict[str, Any]
-"""{"kind": "heading" | "text" | "item", "text"} or {"kind": "table", "heads", "rows"}."""
+"""A block of `schema.json`: a heading, a paragraph, an item, a table of texts, figures with intervals, or a fold."""
+
+_NAMES = {"cap_hit": "truncated"}
+"""What the page calls a kind of failure, where that is not the kind's own name."""
 
 
 def card_section(markdown: str, title: str = "Reward model", key: str = "reward-model") -> dict[str, Any]:
@@ -20,30 +23,56 @@ def card_section(markdown: str, title: str = "Reward model", key: str = "reward-
 
 
 def audit_section(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section of the audit from audit.json: its description, then every kind's rate that is not 0."""
+    """Return the section of the audit from audit.json: every kind's rate that is not 0, then what happened in words."""
     occurring = dict.fromkeys(rate["kind"] for rate in audit["rates"] if rate["count"])
     policies = list(dict.fromkeys(rate["policy"] for rate in audit["rates"]))
     rates = {(rate["kind"], rate["policy"]): rate for rate in audit["rates"]}
-    rows = [
-        [kind.replace("_", " "), *(_rate(rates[kind, policy]) for policy in policies)] for kind in occurring
+    lines = [_readable(line, audit.get("meanings", {})) for line in audit["description"]]
+    if not occurring:
+        return {"id": "audit", "title": "Audit", "blocks": [{"kind": "text", "text": line} for line in lines]}
+    blocks: list[Block] = [
+        {
+            "kind": "figures",
+            "text": "Failures that occur, as shares of the responses with 95 % Wilson intervals; p: exact McNemar test "
+            f"against {policies[0]}",
+            "heads": ["responses with", *policies],
+            "formats": ["share"] * len(policies),
+            "figures": [
+                {"name": _kind_name(kind), "cells": [_rate(rates[kind, policy]) for policy in policies]}
+                for kind in occurring
+            ],
+        },
+        {"kind": "fold", "text": f"What the audit found, in words ({len(lines)})", "items": lines},
     ]
-    blocks: list[Block] = [{"kind": "text", "text": line} for line in audit["description"]]
-    if rows:
-        blocks.append({"kind": "table", "heads": ["responses with", *policies], "rows": rows})
-        blocks.append(
-            {
-                "kind": "text",
-                "text": "Number of responses, share with its 95 % Wilson interval, and the exact McNemar p against the "
-                "baseline. The responses below can be filtered by each of them.",
-            }
-        )
     return {"id": "audit", "title": "Audit", "blocks": blocks}
 
 
-def _rate(rate: Mapping[str, Any]) -> str:
-    share = rate["count"] / rate["n"] if rate["n"] else 0.0
-    p = "" if rate["mcnemar_p"] is None else f", p = {rate['mcnemar_p']:.2g}"
-    return f"{rate['count']}: {100 * share:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}){p}"
+def _readable(line: str, names: Iterable[str]) -> str:
+    """Write a sentence of the audit as the page does: names without underscores, a space before a percent sign."""
+    for name in sorted((name for name in names if "_" in name), key=len, reverse=True):
+        line = re.sub(rf"\b{name}\b", _kind_name(name), line)
+    return re.sub(r"(?<=\d)%", " %", line)
+
+
+def _kind_name(kind: str) -> str:
+    return _NAMES.get(kind, kind.replace("_", " "))
+
+
+def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
+    note = f"{rate['count']} of {rate['n']}" + (
+        "" if rate["mcnemar_p"] is None else f", p {_probability(rate['mcnemar_p'])}"
+    )
+    cell = {
+        "value": rate["count"] / rate["n"] if rate["n"] else 0.0,
+        "low": rate["low"],
+        "high": rate["high"],
+        "note": note,
+    }
+    return cell | ({"filter": {"policy": rate["policy"], "flag": rate["kind"]}} if rate["count"] else {})
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _blocks(markdown: str) -> list[Block]:

@@ -10,15 +10,15 @@ from typing import Any
 
 from harken.run import manifest
 from harken.run.config_lock import read_locked_config
-from harken.run.folder import EvaluationFolder, RunFolder
+from harken.run.folder import EvaluationFolder, ResponsesFolder, RunFolder
 
-_HASHES = ("fingerprints", "prompts", "batch_shape")
+_HASHES = ("fingerprints", "directions", "probes", "prompts", "batch_shape")
 """Keys of an evaluation's config.yml that identify its inputs; they are not settings."""
 
 
 def made_facts(
     runs: Iterable[RunFolder],
-    evaluation: EvaluationFolder | None,
+    evaluation: EvaluationFolder | ResponsesFolder | None,
     metrics: Iterable[Sequence[Mapping[str, Any]]],
     path: str,
 ) -> dict[str, Any]:

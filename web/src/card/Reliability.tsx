@@ -4,7 +4,9 @@ import { number, percent } from "../page/numbers";
 
 type Calibration = NonNullable<Card["calibration"]>;
 
-const SIDE = 260;
+/** As wide as its card, so that its text has the size of the other charts. */
+const WIDTH = 350;
+const HEIGHT = 290;
 const LEFT = 44;
 const BOTTOM = 36;
 const TOP = 10;
@@ -16,8 +18,8 @@ const LEAST = 0.5;
 export function Reliability({ calibration }: { calibration: Calibration }) {
   const { bins } = calibration;
   const lowest = Math.min(LEAST, ...bins.map(({ low }) => Math.floor(low * 10) / 10));
-  const x = (value: number) => LEFT + ((value - LEAST) / (1 - LEAST)) * (SIDE - LEFT - RIGHT);
-  const y = (value: number) => SIDE - BOTTOM - ((value - lowest) / (1 - lowest)) * (SIDE - BOTTOM - TOP);
+  const x = (value: number) => LEFT + ((value - LEAST) / (1 - LEAST)) * (WIDTH - LEFT - RIGHT);
+  const y = (value: number) => HEIGHT - BOTTOM - ((value - lowest) / (1 - lowest)) * (HEIGHT - BOTTOM - TOP);
   const rows = Array.from({ length: Math.round((1 - lowest) * 10) + 1 }, (_, i) => lowest + i / 10);
   const largest = Math.max(...bins.map(({ pairs }) => pairs));
   const words = bins
@@ -26,17 +28,17 @@ export function Reliability({ calibration }: { calibration: Calibration }) {
   return (
     <figure class="card reliability">
       <h4>How sure it is, and how often it is right</h4>
-      <svg viewBox={`0 0 ${SIDE} ${SIDE}`} role="img" aria-label={`Reliability diagram. ${words}.`}>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Reliability diagram. ${words}.`}>
         {rows.map((value) => (
           <g>
-            <line class="grid" x1={LEFT} x2={SIDE - RIGHT} y1={y(value)} y2={y(value)} />
+            <line class="grid" x1={LEFT} x2={WIDTH - RIGHT} y1={y(value)} y2={y(value)} />
             <text x={LEFT - 6} y={y(value) + 4} text-anchor="end">
               {percent(value, 0)}
             </text>
           </g>
         ))}
         {[0.5, 0.6, 0.7, 0.8, 0.9, 1].map((value) => (
-          <text x={x(value)} y={SIDE - BOTTOM + 15} text-anchor="middle">
+          <text x={x(value)} y={HEIGHT - BOTTOM + 15} text-anchor="middle">
             {percent(value, 0)}
           </text>
         ))}
@@ -50,7 +52,7 @@ export function Reliability({ calibration }: { calibration: Calibration }) {
             <circle class="point" cx={x(bin.confidence)} cy={y(bin.accuracy)} r={2.5 + 3 * Math.sqrt(bin.pairs / largest)} />
           </g>
         ))}
-        <text x={(LEFT + SIDE - RIGHT) / 2} y={SIDE - 4} text-anchor="middle">
+        <text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 4} text-anchor="middle">
           probability it gives to its preference
         </text>
       </svg>

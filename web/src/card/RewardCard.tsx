@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { Card } from "../contract";
 import { intervalColumn, Value } from "../page/Interval";
 import { effect, scaleOf, shareScale } from "../page/intervals";
-import { number, percent, points, signed } from "../page/numbers";
+import { minus, number, percent, points, signed, typeset } from "../page/numbers";
 import { digits, ItemTable } from "../page/Table";
 import { VisibleText } from "../page/VisibleText";
 import { CardRows, type Chosen } from "./CardRows";
@@ -23,6 +23,7 @@ export function RewardCard({ card }: { card: Card }) {
     chosen.value = next;
   };
   const [kind, shape, word] = SIGNS[card.status];
+  const [opening, rest] = sentences(card.verdict);
   const troubles = [
     ...card.faults.map(({ sentence, fix }) => ({ text: sentence, fix, kind: "bad", sign: "■" })),
     ...card.warnings.map(({ what, fix }) => ({ text: what, fix, kind: "unclear", sign: "▲" })),
@@ -35,9 +36,14 @@ export function RewardCard({ card }: { card: Card }) {
           {word}
         </span>
         <p>
-          <VisibleText text={card.verdict} />
+          <VisibleText text={typeset(opening)} />
         </p>
         {card.accuracy ? <Accuracy card={card} /> : null}
+        {rest ? (
+          <div class="rest">
+            <VisibleText text={typeset(rest)} />
+          </div>
+        ) : null}
         {troubles.length ? (
           <ul>
             {troubles.map((trouble) => (
@@ -47,11 +53,10 @@ export function RewardCard({ card }: { card: Card }) {
                   {trouble.kind === "bad" ? "Fault" : "Warning"}
                 </span>
                 <span>
-                  <VisibleText text={trouble.text} />
+                  <VisibleText text={sentence(trouble.text)} />
                   {trouble.fix ? (
-                    <span class="small">
-                      {" "}
-                      Fix: <VisibleText text={trouble.fix} />
+                    <span class="small fix">
+                      Fix: <VisibleText text={typeset(trouble.fix)} />
                     </span>
                   ) : null}
                 </span>
@@ -64,6 +69,7 @@ export function RewardCard({ card }: { card: Card }) {
         {card.calibration ? <Reliability calibration={card.calibration} /> : null}
         {card.slices.length ? <Slices card={card} show={show} /> : null}
       </div>
+      {card.raters?.length ? <Raters raters={card.raters} /> : null}
       {card.baselines.length ? <Baselines card={card} /> : null}
       {card.probes.length ? <Probes card={card} show={show} /> : null}
       {chosen.value ? (
@@ -79,6 +85,18 @@ export function RewardCard({ card }: { card: Card }) {
   );
 }
 
+/** The first sentence of a text, and the others. */
+function sentences(text: string): [string, string] {
+  const end = text.search(/[.!?]\s/) + 1;
+  return end ? [text.slice(0, end), text.slice(end + 1)] : [text, ""];
+}
+
+/** A warning as a sentence of its own: a capital at its start, unless it begins with a name. */
+function sentence(text: string): string {
+  const opened = /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  return typeset(/[.!?]$/.test(opened) ? opened : `${opened}.`);
+}
+
 function Accuracy({ card }: { card: Card }) {
   const found = card.accuracy!;
   return (
@@ -91,26 +109,70 @@ function Accuracy({ card }: { card: Card }) {
   );
 }
 
+/** The slices column by column; ranges of numbers from low to high. */
+function inOrder(slices: Card["slices"]): Card["slices"] {
+  const columns = [...new Set(slices.map(({ column }) => column))];
+  return columns.flatMap((name) => {
+    const own = slices.filter(({ column }) => column === name);
+    const start = ({ value }: Card["slices"][number]) => Number.parseFloat(value);
+    return own.some((slice) => Number.isNaN(start(slice))) ? own : own.sort((a, b) => start(a) - start(b));
+  });
+}
+
 function Slices({ card, show }: { card: Card; show: Show }) {
   const of = ({ share, low, high }: Card["slices"][number]) => ({ value: share, low, high });
   const behind = ({ column, value, pairs }: Card["slices"][number]) => {
     const rows = (card.rows ?? []).filter((row) => row.slices[column] === value);
     return rows.length ? () => show({ title: `${column}: ${value || "(none)"}`, pairs, rows }) : undefined;
   };
+  // A slice of all pairs is the accuracy again.
+  const parts = inOrder(card.slices.filter(({ pairs }) => pairs !== card.accuracy?.pairs));
+  if (!parts.length) return null;
   return (
     <ItemTable
       caption="Pairs ranked right, by kind of prompt, with 95 % intervals. The line is guessing."
-      items={card.slices}
+      items={parts}
       rowName="slice"
+      kind="roomy"
       rowHead={({ column, value }) => (
         <>
-          {column.replaceAll("_", " ")} <VisibleText text={value || "(none)"} />
+          <span class="of">{column.replaceAll("_", " ")}</span> <VisibleText text={minus(value || "(none)")} />
         </>
       )}
       columns={[
         intervalColumn({ name: "ranked right", scale: shareScale(0.5), show: percent, pick: of, kind: () => "p1", rows: behind }),
         digits("pairs", ({ pairs }: Card["slices"][number]) => pairs.toLocaleString("en")),
       ]}
+    />
+  );
+}
+
+function Raters({ raters }: { raters: NonNullable<Card["raters"]> }) {
+  type Rater = (typeof raters)[number];
+  const column = (name: string, pick: (row: Rater) => Rater["others"]) =>
+    intervalColumn({
+      name,
+      scale: shareScale(0.5),
+      show: percent,
+      pick: (row: Rater) => {
+        const found = pick(row);
+        return found && { value: found.share, low: found.low, high: found.high };
+      },
+      kind: () => "p1",
+    });
+  return (
+    <ItemTable
+      caption="By rater: how often the model, and the majority of the other raters, agree with the rater's own votes"
+      items={raters}
+      rowName="rater"
+      rowHead={({ rater }) => <VisibleText text={rater} />}
+      columns={[
+        column("model agrees", ({ model }) => model),
+        digits("votes", ({ model }: Rater) => model.pairs.toLocaleString("en")),
+        column("other raters agree", ({ others }) => others),
+        digits("shared votes", ({ others }: Rater) => (others?.pairs ?? 0).toLocaleString("en")),
+      ]}
+      kind="roomy"
     />
   );
 }
@@ -124,6 +186,7 @@ function Baselines({ card }: { card: Card }) {
       items={card.baselines}
       rowName="rule"
       rowHead={({ name }) => <VisibleText text={name.replaceAll("_", " ")} />}
+      kind="roomy"
       columns={[
         digits("rule ranks right", ({ share }: Card["baselines"][number]) => percent(share)),
         intervalColumn({ name: "model minus rule", scale, show: points, pick: of, kind: (row) => effect(of(row)) }),
@@ -153,6 +216,7 @@ function Probes({ card, show }: { card: Card; show: Show }) {
           </span>
         </>
       )}
+      kind="roomy"
       columns={[
         intervalColumn({ name: "change of the reward", scale, show: signed, pick: of, kind: (row) => effect(of(row)) }),
         {

@@ -56,8 +56,12 @@ function Answer({ data, response, judge }: { data: PageData; response: Response;
       <p class="who">
         <PolicyName name={response.policy} policies={data.policies} />
         <span class="small">
-          {response.reward === null ? "" : `${data.reward ?? "reward"} ${number(response.reward, 2, true)}`}
-          {score === null || score === undefined ? "" : ` · ${judge} ${number(score, 2, true)}`}
+          {[
+            response.reward === null ? "" : `${data.reward ?? "reward"} ${number(response.reward, 2, true)}`,
+            score === null || score === undefined ? "" : `${judge} ${number(score, 2, true)}`,
+          ]
+            .filter(Boolean)
+            .join(" · ")}
         </span>
       </p>
       <p class="said" dir="auto">

@@ -1,5 +1,6 @@
 // At most three numbers that open the page, in words that need no glossary.
 import type { Headline, Pair } from "../contract";
+import { typeset } from "../page/numbers";
 import { VisibleText } from "../page/VisibleText";
 import { figureRows } from "./rows";
 
@@ -16,7 +17,7 @@ export function LargeNumbers({ headline, pairs }: { headline: Headline; pairs: r
             </span>
             <span class={`large${value.length > 9 ? " long" : ""}`}>{value}</span>
             <span class="small">
-              <VisibleText text={detail} />
+              <VisibleText text={typeset(detail)} />
             </span>
             {rows ? (
               <button type="button" class="link" onClick={rows}>

@@ -1,6 +1,6 @@
 // The verdict: a word, a shape and a colour say the same thing.
 import type { Sentence } from "../contract";
-import { minus } from "../page/numbers";
+import { typeset } from "../page/numbers";
 import { VisibleText } from "../page/VisibleText";
 
 const SIGNS: Record<Sentence["word"], [string, string]> = {
@@ -30,7 +30,7 @@ export function Verdict({ sentences }: { sentences: readonly Sentence[] }) {
     <div class={`card verdict ${SIGNS[first.word][0]}`}>
       <Tag word={first.word} />
       <p>
-        <VisibleText text={minus(first.text)} />
+        <VisibleText text={typeset(first.text)} />
       </p>
       {facts.length ? (
         <ul>
@@ -38,7 +38,7 @@ export function Verdict({ sentences }: { sentences: readonly Sentence[] }) {
             <li>
               <Tag word={fact.word} />
               <span>
-                <VisibleText text={minus(fact.text)} />
+                <VisibleText text={typeset(fact.text)} />
               </span>
             </li>
           ))}

@@ -32,20 +32,23 @@ interface IntervalProps {
   show: (value: number) => string;
   /** Shows the rows behind the number. */
   rows?: () => void;
+  /** What stands below the interval: counts, a p-value. */
+  note?: string;
 }
 
 /** The drawing, the value and its interval as text. */
-export function Interval({ interval, scale, kind, show, rows }: IntervalProps) {
+export function Interval({ interval, scale, kind, show, rows, note }: IntervalProps) {
   if (!interval) return <>–</>;
   const range = rangeText(interval, show);
   const words = `${show(interval.value)}, ${interval.low === null ? range : `95 % interval ${range}`}`;
   return (
-    <>
+    <div class="interval">
       <IntervalDrawing interval={interval} scale={scale} kind={kind} label={words} />
       <Ends axis={endTexts(scale, show)} />
       <Value rows={rows}>{show(interval.value)}</Value>
       <span class="small">{range}</span>
-    </>
+      {note ? <span class="small">{note}</span> : null}
+    </div>
   );
 }
 

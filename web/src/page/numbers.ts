@@ -28,7 +28,11 @@ export function short(value: number): string {
 }
 
 /** Replace the hyphens before digits of a sentence by minus signs. */
-export const minus = (text: string): string => text.replace(/(^|[\s(])-(?=\d)/g, "$1−");
+export const minus = (text: string): string => text.replace(/(^|[\s([])-(?=\d)/g, "$1−");
+
+/** Set a sentence: minus signs, and no line break between a number and its percent sign or after "p =". */
+export const typeset = (text: string): string =>
+  minus(text).replace(/(?<=\d) (?=%)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) (?=\d)/g, "\u00a0");
 
 /** A time in seconds as text of its two largest units. */
 export function duration(seconds: number): string {

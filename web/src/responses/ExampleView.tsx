@@ -131,7 +131,7 @@ function ResponseCard({ explorer, example, one, shown, extra }: CardProps) {
 }
 
 function Scores({ explorer, response }: { explorer: Explorer; response: Response }) {
-  const { judges, flags, reward } = explorer.corpus;
+  const { judges, flags, queues, reward } = explorer.corpus;
   const chip = (name: string, value: string) => (
     <li>
       {name} <b>{value}</b>
@@ -148,7 +148,7 @@ function Scores({ explorer, response }: { explorer: Explorer; response: Response
       )}
       {(response.repeated_4grams ?? 0) > 0 ? chip("repeated 4-grams", percent(response.repeated_4grams ?? 0, 0)) : null}
       {response.flags.map((name) => (
-        <li class={name === "qualified_win" ? "flag good" : "flag"} title={flags[name]}>
+        <li class={name === "qualified_win" ? "flag good" : name in queues ? "" : "flag"} title={flags[name]}>
           {flagName(name)}
           {name === "loop" && response.loop ? ` × ${response.loop}` : null}
         </li>

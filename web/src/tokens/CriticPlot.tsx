@@ -1,7 +1,7 @@
 // Values of the critic against the returns that followed, over all tokens of an update.
 import type { PageData } from "../contract";
 import { roundAxis } from "../page/intervals";
-import { counted, number, short } from "../page/numbers";
+import { counted, number } from "../page/numbers";
 
 type Critic = NonNullable<PageData["tokens"]["steps"][number]["critic"]>;
 
@@ -15,6 +15,7 @@ export function CriticPlot({ critic, step }: { critic: Critic; step: number }) {
   const x = (value: number) => LEFT + ((value - low) / span) * (WIDTH - LEFT - RIGHT);
   const y = (value: number) => HEIGHT - BOTTOM - ((value - low) / span) * (HEIGHT - BOTTOM - TOP);
   const ticks = Array.from({ length: Math.round(span / size) + 1 }, (_, i) => Number((low + i * size).toPrecision(12)));
+  const places = Math.max(0, -Math.floor(Math.log10(size) + 1e-9));
   const ends = [bins[0], bins[bins.length - 1]]
     .map((bin) => `value ${number(bin.value, 2, true)}: return ${number(bin.return, 2, true)}`)
     .join("; ");
@@ -26,10 +27,10 @@ export function CriticPlot({ critic, step }: { critic: Critic; step: number }) {
           <g>
             <line class="grid" x1={LEFT} x2={WIDTH - RIGHT} y1={y(tick)} y2={y(tick)} />
             <text x={LEFT - 6} y={y(tick) + 4} text-anchor="end">
-              {short(tick)}
+              {number(tick, places)}
             </text>
             <text x={x(tick)} y={HEIGHT - BOTTOM + 15} text-anchor="middle">
-              {short(tick)}
+              {number(tick, places)}
             </text>
           </g>
         ))}
