@@ -22,14 +22,14 @@ Policies = Annotated[
         help="Models, run folders, checkpoints or files of responses. The first is the baseline.",
     ),
 ]
-Config = Annotated[
+EvaluationFile = Annotated[
     str | None,
     typer.Option("--config", metavar="NAME|FILE", help="A YAML file with the keys of an evaluation."),
 ]
 Data = Annotated[
     str | None, typer.Option(metavar="FILE", help="The prompts. [those of the files of responses]")
 ]
-Scorer = Annotated[
+ScorerOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SCORER",
@@ -65,9 +65,9 @@ Suite = Annotated[
 @evaluation_commands.command("eval")
 def evaluate(
     policies: Policies = None,
-    config_file: Config = None,
+    config_file: EvaluationFile = None,
     data: Data = None,
-    scorer: Scorer = None,
+    scorer: ScorerOption = None,
     samples: Annotated[int | None, typer.Option(metavar="N", help="Responses per prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0: greedy decoding. [0]")] = None,
     max_gen_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens per response. [64]")] = None,
