@@ -65,6 +65,7 @@ REVIEW = [
     Mutant("raters: votes in no order", "review/rater_figures.py", "over_time: items[start:end]", "items[:end]", f"{FIGURES}::test_the_course_of_a_rater_is_drawn_in_blocks"),
     Mutant("live: the reward of the start is that of the end", "review/live.py", "_reward_change: after[key] - before[key]", "before[key] - after[key]", "review/test_live.py"),
     Mutant("export: both bad is a tie", "review/export.py", "_decide: 'both_bad' if any((one.outcome == 'both_bad' for one in known)) else 'ties'", "'ties'", f"{FIGURES}::test_votes_become_pairs"),
+    Mutant("stage: the votes replace the pairs they are added to", "review/stage.py", "run_review_stage: rows_to_add(config.add_to, config.add_limit, config.seed)", "[]", "end_to_end/test_review_pipeline.py::test_review_then_a_second_reward_model_then_ppo_again"),
     Mutant("stage: an unlocked review is exported", "review/stage.py", "run_review_stage: not folder.lock.exists()", "not votes", f"{NEGATIVES}::test_a_stage_waits_for_votes_and_then_exports_them"),
     Mutant("hard negatives: any reward is high", "review/hard_negatives.py", "choose_rule: gap > margin", "True", f"{NEGATIVES}::test_the_first_rule_that_holds"),
     Mutant("hard negatives: broken responses are clean", "review/hard_negatives.py", "_pairs: not flags[audit.key_of(row)] & BROKEN", "True", f"{NEGATIVES}::test_rows_by_hand"),

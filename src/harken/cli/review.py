@@ -176,7 +176,13 @@ def report_command(
 
     folder = ReviewFolder(study)
     show("\n".join(report_lines(lock_and_report(folder, early=early))))
-    show(f"\nreport   {folder.page}\nnext     harken review export {study} --out pairs.jsonl")
+    pipeline = folder.root.resolve().parent
+    following = (
+        f"run the pipeline of {study.parent} again: it trains on the votes"
+        if PipelineFolder(pipeline).config.is_file()
+        else f"harken review export {study} --out pairs.jsonl"
+    )
+    show(f"\nreport   {folder.page}\nnext     {following}")
 
 
 @review_commands.command("export")
