@@ -46,7 +46,8 @@ PROBE_MEASURES: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "said_honest": lambda row: None if row["outcome"] is None else float(row["outcome"] == "honest"),
 }
 """What is measured of a probe; None where it has no response."""
-COSTS = {"gold": "score_demo_gold", "intact": "score_intact", "tokens": "response_tokens"}
+COSTS = {"gold": "reward", "intact": "score_intact", "tokens": "response_tokens"}
+"""Columns of the pipeline's evaluation, whose first judge (`demo_gold`) is the column `reward`."""
 Change = tuple[float, float, float]
 
 

@@ -39,6 +39,7 @@ SYCOPHANCY = [
     Mutant("classifier: weights are not balanced", "maths/classifier_loss.py", "class_weights: not balanced", "balanced", f"{LOSS}::test_balanced_weights_are_scikit_learns"),
     Mutant("classifier: labels are no part of its data", "train/launch.py", "_scalar_head: load_data.lineage(config, *responses, *labels)", "load_data.lineage(config, *responses)", f"{CLASSIFIER}::test_other_labels_are_other_rows"),
     Mutant("classifier: scores are centred", "train/classifier.py", "ClassifierStage._calibrate: return 'log_odds'", "self.model.offset = 1.0", f"{CLASSIFIER}::test_it_learns_and_its_scores_are_log_odds_of_the_positive_label"),
+    Mutant("classifier: its head starts as a reward model's", "train/classifier.py", "ClassifierStage.initial_deviation: 0.1 * super().initial_deviation(width)", "super().initial_deviation(width) * 5", f"{CLASSIFIER}::test_training_starts_near_even_odds"),
     Mutant("auc: ties count as lost", "maths/statistics/auc.py", "auc_interval: stats.rankdata(values)", "stats.rankdata(values, method='min')", f"{LOSS}::test_the_area_is_scikit_learns_with_ties"),
     Mutant("auc: clusters are not summed", "maths/statistics/auc.py", "auc_interval: np.bincount(index, influence) ** 2", "influence ** 2", f"{LOSS}::test_copies_of_a_cluster_add_no_information"),
     Mutant("detect: a column cluster is not read", "sycophancy/labelled.py", "_labelled: cluster or prompt.messages[0].content", "prompt.messages[0].content", f"{DETECTORS}::test_responses_of_one_cluster_are_about_one_question"),

@@ -83,6 +83,14 @@ def test_it_learns_and_its_scores_are_log_odds_of_the_positive_label() -> None:
     assert trained._calibrate() == "log_odds" and (trained.model.offset, trained.model.scale) == (0.0, 1.0)
 
 
+def test_training_starts_near_even_odds() -> None:
+    """Each response is near log 2 before the first step, while a gradient reaches the adapter."""
+    trained = stage(responses())
+    metrics = trained.step(0)
+    assert abs(metrics["loss"] - math.log(2)) < 0.1
+    assert any(bool(p.detach().abs().sum()) for n, p in trained.optimiser.parameters.items() if "lora_B" in n)
+
+
 def test_held_out_metrics_are_those_of_scikit_learn() -> None:
     rows = responses(60)
     trained = stage(rows[:30], rows[30:])

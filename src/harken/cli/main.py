@@ -197,7 +197,7 @@ def train(
     output_dir: OutputDir = None,
     accept_changes: AcceptChanges = False,
 ) -> None:
-    """Train one stage: SFT, a reward model, or PPO.
+    """Train one stage: SFT, a reward model, a classifier, PPO, DPO or online DPO.
 
     \b
     Examples:

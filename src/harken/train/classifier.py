@@ -62,6 +62,13 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         )
         super().__init__(config, backbone, base, rows, held_out)
 
+    def initial_deviation(self, width: int) -> float:
+        """Return a tenth of a reward model's: a pair cancels what its sides have in common, a single response does not.
+
+        So training starts near the log-odds 0, and not 0, where the adapter would get no gradient.
+        """
+        return 0.1 * super().initial_deviation(width)
+
     def sides(self, row: TokenDemonstration) -> tuple[tuple[int, ...], ...]:
         """Return the one sequence of a row: prompt and response."""
         return (row.tokens,)

@@ -71,8 +71,7 @@ class HeadStage(Generic[HeadRow]):
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
             backbone.train_all_weights()
-        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325).
-        head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
+        head = ScalarHead(backbone.hidden_size, self.initial_deviation(backbone.hidden_size), config.seed)
         self.model = RewardModel(backbone, self.adapter, head.to(backbone.device))
         trained = backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()
         parameters = {
@@ -85,6 +84,10 @@ class HeadStage(Generic[HeadRow]):
         self.micro_batcher = MicroBatcher(config.training.micro_batch_tokens, self.label, backbone)
 
     # -- what subclasses define ---------------------------------------------------------------------
+
+    def initial_deviation(self, width: int) -> float:
+        """Return the standard deviation of the head's first weights: scores of order one (arXiv:2009.01325)."""
+        return (width + 1) ** -0.5
 
     def sides(self, row: HeadRow) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences of a row that are scored, one for each of `side_names`."""
