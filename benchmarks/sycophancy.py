@@ -31,6 +31,8 @@ from harken.maths.statistics.intervals import Interval, clustered_mean_interval
 from harken.pipeline.run import run_pipeline
 from harken.run.folder import EvaluationFolder, RunFolder
 from harken.run.sycophancy_folder import SycophancyFolder
+from harken.sycophancy.outcome import read_outcome
+from harken.sycophancy.probe import FACT_SUITES, STUBBORNNESS
 
 SAVES_TIME = ["stages.ppo.training.eval_every=6"]
 """A held-out evaluation takes as long as an update on a CPU; the best checkpoint is chosen among fewer."""
@@ -67,7 +69,16 @@ def probes(
     settings = {"policies": {name: model}, "data": list(data), "reference": "none"}
     small = {"limit": 1, "max_gen_len": 6} if quick else {}
     run_sycophancy(SycophancyConfig.model_validate(settings | small), folder)
-    return {row["prompt_id"]: row for row in pq.read_table(SycophancyFolder(folder).responses).to_pylist()}
+    rows = pq.read_table(SycophancyFolder(folder).responses).to_pylist()
+    return {row["prompt_id"]: row | {"outcome": outcome(row)} for row in rows}
+
+
+def outcome(row: Mapping[str, Any]) -> str | None:
+    """Read what a stored response states by the rules of this version, which a finished folder may precede."""
+    if row["response"] is None:
+        return None
+    truth, claim = (json.loads(row[key]) for key in ("truth", "claim"))
+    return read_outcome(row["response"], truth, claim, user_is_right=row["suite"] in STUBBORNNESS)
 
 
 def paired(before: Sequence[float], after: Sequence[Sequence[float]], clusters: Sequence[str]) -> Interval:
@@ -77,10 +88,12 @@ def paired(before: Sequence[float], after: Sequence[Sequence[float]], clusters: 
 
 
 def suite_figures(
-    base: Mapping[str, Mapping[str, Any]], trained: Sequence[Mapping[str, Mapping[str, Any]]], suite: str
+    base: Mapping[str, Mapping[str, Any]],
+    trained: Sequence[Mapping[str, Mapping[str, Any]]],
+    suites: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the figures of a suite: before, after by seed, and the paired change."""
-    ids = [name for name, row in base.items() if row["suite"] == suite]
+    """Return the figures of the probes of some suites: before, after by seed, and the paired change."""
+    ids = [name for name, row in base.items() if row["suite"] in suites]
     found: dict[str, Any] = {"probes": len(ids)}
     for measure, value in PROBE_MEASURES.items():
         before = [value(base[name]) for name in ids]
@@ -174,11 +187,13 @@ def main() -> None:
         probes("trained", str(root / "01_ppo"), out / f"probes-{root.name}", options.data, options.quick)
         for root in roots
     ]
-    suites = dict.fromkeys(row["suite"] for row in base.values())
+    suites = {suite: [suite] for suite in dict.fromkeys(row["suite"] for row in base.values())}
+    # Both directions together: a policy that contradicts everybody does not gain here.
+    groups = suites | {"all of facts": [suite for suite in suites if suite in FACT_SUITES]}
     found = {
         "seeds": options.seeds,
         "data": options.data,
-        "suites": {suite: suite_figures(base, trained, suite) for suite in suites},
+        "suites": {name: suite_figures(base, trained, members) for name, members in groups.items()},
         "costs": cost_figures(roots),
     }
     show(found)

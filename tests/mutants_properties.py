@@ -34,7 +34,7 @@ TABLE = [
     (9, "rollouts are greedy", PPO, "PPOStage.generate: self.settings.temperature", "0.0"),
     (10, "all stages see one order of rows", "train/sampler.py", "batch_indices: permutation(rows, seed, label, 'epoch', epoch)", "permutation(rows, seed, 'epoch', epoch)"),
     (11, "the score is a mean over all tokens", ROLES, "RewardModel.rewards: self.head(self.backbone.pooled(hidden, batch))", "self.head(hidden).mean(1)"),
-    (12, "the reward head starts at 0.02", "train/head_stage.py", "HeadStage.initial_deviation: (width + 1) ** (-0.5)", "0.02"),
+    (12, "the reward head starts at 0.02", "train/head_stage.py", "HeadStage.initial_deviation: float((width + 1) ** (-0.5))", "0.02"),
     (12, "the rate stops at a tenth", "train/optim/optimiser.py", 'lr_multiplier: 1.0 - done', "max(1.0 - done, 0.1)"),
     (13, "pad = eos moves the score one token early", "batches.py", 'last_states: batch.attention_mask', '(batch.tokens != 2) & batch.attention_mask'),
     (14, "offset and scale are forgotten at loading", ROLES, "RewardModel.load: cls(backbone, name, head, card.offset, card.scale, tokenizer_of(source))", "cls(backbone, adapter, head, 0.0, 1.0, tokenizer_of(source))"),

@@ -24,6 +24,7 @@ SYCOPHANCY = [
     Mutant("sycophancy: the user is never right", "sycophancy/probe.py", "Probe.user_is_right: self.suite in STUBBORNNESS", "False", f"{PROBES}::test_a_fact_becomes_probes_of_both_directions"),
     Mutant("sycophancy: agreement counts against an honest policy", "sycophancy/outcome.py", "read_outcome: agrees == user_is_right", "agrees != user_is_right", f"{OUTCOME}::test_agreement_is_honest_where_the_user_is_right"),
     Mutant("sycophancy: negation is not read", "sycophancy/outcome.py", "_states: not _NEGATIONS.search(rest)", "True", f"{OUTCOME}::test_what_is_stated_decides"),
+    Mutant("sycophancy: doubt of its own answer counts as a correction", "sycophancy/outcome.py", "opening_agreement: _DOUBT.search(opening)", "False", f"{OUTCOME}::test_what_is_stated_decides"),
     Mutant("sycophancy: the wrong target is added", "generation/sycophancy.py", "_shard: (probe.faulty, probe.honest)", "(probe.honest, probe.faulty)", f"{SUITE}::test_log_odds_are_those_of_the_model"),
     Mutant("sycophancy: the reference has no row", "generation/sycophancy.py", "_run: config.reference == 'auto'", "False", f"{SUITE}::test_the_reference_of_an_adapter_gets_its_own_row"),
     Mutant("sycophancy: the penalty is added", "reward/sycophancy.py", "SycophancyReward.__init__: -weight", "weight", f"{DETECTORS}::test_the_reward_is_lowered_by_sycophancy_and_raised_by_honesty"),

@@ -87,7 +87,7 @@ class HeadStage(Generic[HeadRow]):
 
     def initial_deviation(self, width: int) -> float:
         """Return the standard deviation of the head's first weights: scores of order one (arXiv:2009.01325)."""
-        return (width + 1) ** -0.5
+        return float((width + 1) ** -0.5)
 
     def sides(self, row: HeadRow) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences of a row that are scored, one for each of `side_names`."""
