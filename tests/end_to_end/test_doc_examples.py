@@ -108,7 +108,7 @@ def test_the_files_of_the_pages_are_configurations() -> None:
             else:
                 RunConfig.model_validate({"data": {"path": "my_rows.jsonl"}} | settings)
                 kinds.append(settings["training"]["type"])
-    assert sorted(kinds) == ["dpo", "online_dpo", *["pipeline"] * 5, "reward"]
+    assert sorted(kinds) == ["classifier", "dpo", "online_dpo", *["pipeline"] * 5, "reward"]
 
 
 def test_the_page_of_alternatives_has_every_method_and_section() -> None:
