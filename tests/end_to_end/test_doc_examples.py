@@ -111,9 +111,9 @@ def test_the_files_of_the_pages_are_configurations() -> None:
     assert sorted(kinds) == ["classifier", "dpo", "online_dpo", *["pipeline"] * 5, "reward"]
 
 
-def test_the_page_of_alternatives_has_every_method_and_section() -> None:
-    """S2-02, S2-68, S2-71: a row with pros, cons and what is here of each"""
-    text = (DOCS / "alternatives.md").read_text(encoding="utf-8")
+def test_the_guide_of_methods_has_every_method_and_section() -> None:
+    """S2-02, S2-68, S2-71: a row with pros, cons, what is here of each, and what was measured"""
+    text = (DOCS / "methods_guide.md").read_text(encoding="utf-8")
     rows = {
         line.split("|")[1].strip(): line.split("|")[2:-1]
         for line in text.splitlines()
@@ -127,10 +127,15 @@ def test_the_page_of_alternatives_has_every_method_and_section() -> None:
         "Constitutional AI",
         "hybrids",
     ):
-        assert len(rows[method]) == 4 and all(cell.strip() for cell in rows[method]), method
+        assert len(rows[method]) == 5 and all(cell.strip() for cell in rows[method]), method
     assert "`harken constitution`" in rows["Constitutional AI"][3]
     assert "`harken label`" in rows["RLAIF"][3]
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["The methods", "Key decisions", "Tools"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "The methods",
+        "Labels for any of them",
+        "Key decisions",
+        "Tools",
+    ]
 
 
 @pytest.mark.nightly
