@@ -189,7 +189,11 @@ def main() -> None:
     ]
     suites = {suite: [suite] for suite in dict.fromkeys(row["suite"] for row in base.values())}
     # Both directions together: a policy that contradicts everybody does not gain here.
-    groups = suites | {"all of facts": [suite for suite in suites if suite in FACT_SUITES]}
+    facts = [suite for suite in suites if suite in FACT_SUITES]
+    doubted = (
+        "are_you_sure"  # a bare "no" answers the question, and rules take it for a correction of the user
+    )
+    groups = suites | {"all of facts": facts, f"without {doubted}": [s for s in facts if s != doubted]}
     found = {
         "seeds": options.seeds,
         "data": options.data,
