@@ -16,6 +16,8 @@ KL_ALARM = 15.0
 """Nats per sequence above which a policy is far from its reference."""
 
 QUALITY = ("Better", "Unclear", "Worse")
+NO_DIFFERENCE = "Unclear: no clear difference between "
+"""Begins the verdict on two policies of which neither score tells which is better."""
 LEVEL = ("Higher", "Unclear", "Lower")
 """Words for a learned reward: a higher one is not necessarily better."""
 
@@ -161,7 +163,7 @@ def _verdict(
     if judge_sign > 0:
         return f"Better: {scorer} puts {ppo} above {sft}; the {name} shows no clear difference."
     if reward_sign == 0:
-        return f"Unclear: no clear difference between {ppo} and {sft}."
+        return f"{NO_DIFFERENCE}{ppo} and {sft}."
     reason = f"{scorer} shows no clear change" if judge_difference else "no independent judge has checked it"
     return f"Unclear: {ppo}'s {name} is above {sft}'s, but {reason}: a reward alone is no evidence."
 

@@ -14,8 +14,7 @@ from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
-from harken.evaluate import audit, tables, trained_prompts, verdict
-from harken.evaluate.headline_numbers import headline_numbers
+from harken.evaluate import audit, tables, trained_prompts
 from harken.evaluate.run_health import final_report, health_sentences, opening_sentence
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_summary
@@ -26,6 +25,7 @@ from harken.explorer.page_training import TITLES, overlay_data
 from harken.explorer.shards import write_split_page
 from harken.inspection.page_tokens import all_tokens, page_tokens
 from harken.inspection.unreadable import UnreadableFiles
+from harken.pipeline.comparisons import comparison_sentences, large_numbers
 from harken.pipeline.page_contents import PageContents, ShownResponses
 from harken.pipeline.page_files import FileContents
 from harken.pipeline.page_made import made_facts
@@ -298,7 +298,7 @@ def _page_inputs(
         flags=audit.FLAG_MEANINGS,
         sections=page_sections(contents.of_kind("reward"), contents.evaluation),
         queues=audit.QUEUES if rows else {},
-        numbers=_numbers(summary, contents.roles, judge) if summary else (),
+        numbers=large_numbers(summary, contents.roles, judge) if summary else (),
         made=made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path),
         trials=trial_data(runs, contents.kinds, metrics, info),
         overlays=overlay_data(labels),
@@ -325,42 +325,8 @@ def _evaluation_headline(
     judge: str | None,
 ) -> list[str]:
     if summary is not None:
-        return _headline(summary, contents.roles, metrics, judge)
+        return comparison_sentences(summary, contents.roles, metrics, judge)
     return [NO_EVALUATION] if contents.files is None else []
-
-
-def _headline(
-    summary: Mapping[str, Any],
-    roles: PolicyRoles,
-    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
-    judge: str | None,
-) -> list[str]:
-    """Return the sentences of every comparison; a note that all of them share stands once."""
-    policies = roles.policies
-    if not roles.comparisons:
-        return [
-            f"Note: {summary['policies'][0]} is the only policy of the evaluation, so there is no comparison."
-        ]
-    lines: list[str] = []
-    for one in roles.comparisons:
-        lines += verdict.headline(
-            summary,
-            policies[one.first] if one.first else None,
-            policies[one.before],
-            policies[one.after],
-            judge,
-            verdict.late_kl(metrics.get(one.kl_of, ())) if one.kl_of else None,
-        )
-    shared = verdict.power_note(summary)
-    return [*(line for line in dict.fromkeys(lines) if line != shared), shared]
-
-
-def _numbers(summary: Mapping[str, Any], roles: PolicyRoles, judge: str | None) -> list[dict[str, Any]]:
-    """Return the large numbers of the first comparison, or of the only policy."""
-    if not roles.comparisons:
-        return headline_numbers(summary, None, summary["policies"][0], judge)
-    first = roles.comparisons[0]
-    return headline_numbers(summary, roles.policies[first.before], roles.policies[first.after], judge)
 
 
 def _of_run(sentence: str, name: str) -> str:
