@@ -183,7 +183,7 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
         ("lora.target_modules=x", "expected a list, given the text \"x\""),
         ("lora.target_modules=[1]", "lora.target_modules[0]: expected text, given 1"),
         ("dtype=fp16", "expected 'float32', 'bfloat16', 'int8' or 'nf4', given the text \"fp16\""),
-        ("training.type=rlhf", "expected sft or reward or ppo or dpo or online_dpo, given rlhf"),
+        ("training.type=rlhf", "expected sft or reward or classifier or ppo or dpo or online_dpo, given rlhf"),
         ("training.reward_model.checkpoint_path=''", "training.reward_model: no reward model is named"),
         ("lora.dropout=0.1", "without dropout. Fix: set lora.dropout: 0"),
     ],
@@ -209,7 +209,7 @@ def test_a_missing_training_type_lists_the_types(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  type: ppo\n", ""))
     assert (
         mistake(ppo_file)
-        == ":7: training.type: this key is required. Fix: write sft or reward or ppo or dpo or online_dpo"
+        == ":7: training.type: this key is required. Fix: write sft or reward or classifier or ppo or dpo or online_dpo"
     )
 
 
