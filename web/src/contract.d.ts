@@ -598,7 +598,7 @@ export interface Stage {
     [k: string]: unknown;
   };
   /**
-   * The training type: sft, reward, ppo, dpo, online_dpo; review for the raters of a review; another name where it is not known.
+   * The training type: sft, reward, classifier, ppo, dpo, online_dpo; review for the raters of a review; another name where it is not known.
    */
   kind: string;
   /**
