@@ -1,6 +1,7 @@
 // Draw intervals: a point, its range, and a reference line.
 import type { ComponentChildren } from "preact";
 import { endTexts, PLOT, rangeText, type IntervalLike, type Scale } from "./intervals";
+import { typeset } from "./numbers";
 import { type Column, Ends } from "./Table";
 
 interface DrawingProps {
@@ -47,7 +48,7 @@ export function Interval({ interval, scale, kind, show, rows, note }: IntervalPr
       <Ends axis={endTexts(scale, show)} />
       <Value rows={rows}>{show(interval.value)}</Value>
       <span class="small">{range}</span>
-      {note ? <span class="small">{note}</span> : null}
+      {note ? <span class="small wrapping">{typeset(note)}</span> : null}
     </div>
   );
 }

@@ -56,12 +56,20 @@ describe("spans", () => {
   });
 });
 
+declare const process: { cpuUsage(): { user: number; system: number } };
+
+/** Processor time of this process in milliseconds: what else the machine does is not measured. */
+function processorTime(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 it.each(["*", "**a", "`", "[", "[a](", "_a ", "~~", "> ", "- ", "|a", "![", "<http", "\\"])(
   "reads a long hostile text in time: %s",
   (piece) => {
-    const start = performance.now();
+    const start = processorTime();
     parseMarkdown(piece.repeat(20000));
     parseMarkdown(`${piece}\n`.repeat(5000));
-    expect(performance.now() - start).toBeLessThan(1500);
+    expect(processorTime() - start).toBeLessThan(1500);
   },
 );
