@@ -264,7 +264,8 @@ def test_no_acknowledged_vote_is_lost_when_the_server_is_killed(tmp_path: Path) 
 def test_no_acknowledged_vote_is_lost_at_200_kills(tmp_path: Path) -> None:
     acknowledged, stored = kill_under_votes(tmp_path, kills=200, seed=1)
     print(f"200 kills: {acknowledged} acknowledged, {stored} stored")
-    assert 200 <= acknowledged <= stored <= acknowledged + 2 * 200  # how many depends on how busy the machine is
+    # How many are acknowledged depends on how busy the machine is; a kill leaves at most two without an answer.
+    assert 200 <= acknowledged <= stored <= acknowledged + 2 * 200
 
 
 def test_deleted_votes_are_not_begun_anew(tmp_path: Path) -> None:
