@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harken.evaluate.compare import compare
-from harken.pipeline.comparisons import MAX_IN_FULL, comparison_sentences, large_numbers
+from harken.pipeline.comparisons import MAX_IN_FULL, comparison_numbers, comparison_sentences
 from harken.pipeline.roles import PolicyComparison, PolicyRoles
 
 GAINS = {"start": 0.0, "a": 0.0, "b": 0.0, "c": 0.0, "best": 2.0}
@@ -77,7 +77,9 @@ def test_few_pairs_are_described_in_full(trained: list[str]) -> None:
 
 def test_the_large_numbers_are_those_of_the_first_comparison() -> None:
     found = summary(["start", "best", "a"])
-    numbers = large_numbers(found, roles(["best", "a"]), "gold")
+    numbers = comparison_numbers(found, roles(["best", "a"]), "gold")
     assert (
-        numbers == large_numbers(found, roles(["best"]), "gold") != large_numbers(found, roles(["a"]), "gold")
+        numbers
+        == comparison_numbers(found, roles(["best"]), "gold")
+        != comparison_numbers(found, roles(["a"]), "gold")
     )

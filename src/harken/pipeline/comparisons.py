@@ -65,7 +65,9 @@ def _brief_sentences(verdicts: Sequence[str]) -> list[str]:
     return [*clear, *([count] if unclear else [])]
 
 
-def large_numbers(summary: Mapping[str, Any], roles: PolicyRoles, judge: str | None) -> list[dict[str, Any]]:
+def comparison_numbers(
+    summary: Mapping[str, Any], roles: PolicyRoles, judge: str | None
+) -> list[dict[str, Any]]:
     """Return the large numbers of the first comparison, or of the only policy."""
     if not roles.comparisons:
         return headline_numbers(summary, None, summary["policies"][0], judge)

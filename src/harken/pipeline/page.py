@@ -25,7 +25,7 @@ from harken.explorer.page_training import TITLES, overlay_data
 from harken.explorer.shards import write_split_page
 from harken.inspection.page_tokens import all_tokens, page_tokens
 from harken.inspection.unreadable import UnreadableFiles
-from harken.pipeline.comparisons import comparison_sentences, large_numbers
+from harken.pipeline.comparisons import comparison_numbers, comparison_sentences
 from harken.pipeline.page_contents import PageContents, ShownResponses
 from harken.pipeline.page_files import FileContents
 from harken.pipeline.page_made import made_facts
@@ -298,7 +298,7 @@ def _page_inputs(
         flags=audit.FLAG_MEANINGS,
         sections=page_sections(contents.of_kind("reward"), contents.evaluation),
         queues=audit.QUEUES if rows else {},
-        numbers=large_numbers(summary, contents.roles, judge) if summary else (),
+        numbers=comparison_numbers(summary, contents.roles, judge) if summary else (),
         made=made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path),
         trials=trial_data(runs, contents.kinds, metrics, info),
         overlays=overlay_data(labels),
