@@ -88,6 +88,8 @@ TOOL_PACKS = [
     Mutant("packs: the first annotation stands", TOOL, "_read_label_studio: sorted(done, key=_time_of)[-1:]", "sorted(done, key=_time_of)[:1]", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
     Mutant("packs: votes in the order of the file", TOOL, "_read_label_studio: sorted(found, key=lambda pair: pair[0])", "found", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
     Mutant("packs: left and right are swapped", TOOL, "_argilla_record: shown['left']", "shown['right']", f"{PACKS}::test_a_pack_has_every_task_and_names_no_policy"),
+    Mutant("packs: votes on edited responses count", TOOL, "without_edited: vote['task'] not in edited", "True", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
+    Mutant("packs: only the left response is compared", TOOL, "without_edited: [shown['left'].split(), shown['right'].split()]", "[shown['left'].split(), texts[1].split()]", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
     Mutant("packs: a later export is another vote", "review/page.py", "_revision: standing.uuid if standing else ''", "''", f"{PACKS}::test_a_later_export_revises"),
     Mutant("packs: the same export is another vote", "review/page.py", "_revision: standing is not None", "False", f"{PACKS}::test_an_export_becomes_votes_once"),
 ]  # fmt: skip

@@ -105,6 +105,32 @@ def test_the_layout_asks_for_every_choice(packed: tuple[str, Study, ReviewFolder
     assert [one.get("value") for one in named["reasons"]] == study.config.reasons
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_votes_on_responses_that_were_edited_in_the_tool_are_left_out(
+    packed: tuple[str, Study, ReviewFolder], side: str, capsys: pytest.CaptureFixture[str]
+):
+    """Line breaks may change on the way; words may not."""
+    tool, study, folder = packed
+    rows = exported(tool, study, items(tool, folder, "anna"))
+    texts = [row.get("data") or row["fields"] for row in rows]
+    texts[0][side] += " and more"
+    texts[1][side] = texts[1][side].replace(" ", "\n", 1)
+    added = import_votes(study, folder, written(folder, "edited.json", rows))
+    assert added == (len(rows) - 1, 0)
+    assert "left out 1 items with edited responses" in capsys.readouterr().err
+    edited = rows[0]["data"]["task"] if tool == "label-studio" else rows[0]["id"]
+    assert edited not in {vote.task for vote in read_votes(folder.votes, study.hash)}
+
+
+@pytest.mark.parametrize("name", ["李", "a b", "1st", "x" * 41])
+def test_a_name_that_cannot_stand_in_a_link_is_refused_with_a_fix(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    files = write_responses(tmp_path)
+    assert main(["data", "pack", *files, "--tool", "argilla", "--raters", f"anna,{name}"]) == 2
+    assert "cannot stand in links and file names. Fix: use letters from A to Z" in capsys.readouterr().err
+
+
 def test_an_export_becomes_votes_once(packed: tuple[str, Study, ReviewFolder]):
     tool, study, folder = packed
     for rater in study.tasks:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from harken.config.audit import AuditSettings
 from harken.config.base import Count, Fraction, NonNegative, Positive, Seed, Size, Strict
 from harken.config.evaluation import PolicyEntry
 
-RaterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+
+def _check_rater(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", name):
+        raise ValueError(
+            f"{name!r} cannot stand in links and file names. Fix: use letters from A to Z, digits, - and _, "
+            "at most 40 and a letter first"
+        )
+    return name
+
+
+RaterName = Annotated[str, AfterValidator(_check_rater)]
 """A rater in links, files and reports: letters, digits, - and _."""
 SwappedShare = Annotated[float, Field(ge=0, le=0.5)]
 HardNegativeRule = Literal["high_reward_broken", "repetition", "truncated"]

@@ -16,7 +16,7 @@ from typing import Any
 from harken.errors import UserError
 from harken.review.session import shown_task
 from harken.review.study import FIX_SERVED, Study
-from harken.review.tool_packs import FIX_EXPORT, read_tool_export, vote_uuid
+from harken.review.tool_packs import FIX_EXPORT, read_tool_export, vote_uuid, without_edited
 from harken.review.votes import Vote, VoteRefused, VoteStore, parse_vote
 from harken.run import atomic, bounded_read, json_io
 from harken.run.folder import ReviewFolder
@@ -100,8 +100,9 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
     """Add the votes of a pack to a study; return how many were new, and how many were there already.
 
     `path`: the votes of an offline page, or an export of Label Studio or Argilla. In an export a vote that differs from
-    the standing one revises it. Raises UserError if the review is locked, the file is no pack's or of another study, or
-    a vote is refused; the votes before it are kept then.
+    the standing one revises it, and votes on responses that were edited in the tool are left out. Raises UserError if
+    the review is locked, the file is no pack's or of another study, or a vote is refused; the votes before it are kept
+    then.
     """
     page = bounded_read.read_bytes(path)[:1_000].lstrip()[:1] != b"["
     if page:
@@ -113,7 +114,7 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
             )
         votes, client, fix = vote_file["votes"], "pack", FIX_VOTE_FILE
     else:
-        export = read_tool_export(path)
+        export = without_edited(study, read_tool_export(path))
         votes, client, fix = export.votes, export.tool, FIX_EXPORT
         if export.left_out:
             say(f"{path}: left out {', '.join(f'{n:,} {reason}' for reason, n in export.left_out.items())}")

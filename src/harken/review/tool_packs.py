@@ -10,7 +10,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 from xml.sax.saxutils import quoteattr
@@ -29,11 +29,15 @@ FIX_EXPORT = "export the labelled project again: JSON of Label Studio, or record
 
 @dataclass(frozen=True)
 class ToolExport:
-    """The votes of an export in the order in which they were given, and counts of what was left out, by reason."""
+    """The votes of an export in the order in which they were given, and counts of what was left out, by reason.
+
+    `texts`: the two responses of each task as the export has them.
+    """
 
     tool: Tool
     votes: list[dict[str, Any]]
     left_out: Counter[str] = field(default_factory=Counter)
+    texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def write_tool_pack(study: Study, folder: Path, tool: Tool) -> list[Path]:
@@ -56,12 +60,37 @@ def read_tool_export(path: Path) -> ToolExport:
     """Read an export of either tool. Raises UserError for a file that is neither's."""
     rows = [row for row in json_io.read_list(path, FIX_EXPORT) if isinstance(row, dict)]
     if rows and all("fields" in row and "responses" in row for row in rows):
-        return _read_argilla(rows)
+        shown = {str(row.get("id")): row["fields"] for row in rows}
+        return replace(_read_argilla(rows), texts=_responses(shown))
     if rows and all("task" in _label_studio_data(row) for row in rows):
-        return _read_label_studio(rows)
+        shown = {str(_label_studio_data(row)["task"]): _label_studio_data(row) for row in rows}
+        return replace(_read_label_studio(rows), texts=_responses(shown))
     raise UserError(
         "these are no labelled items of a pack for Label Studio or Argilla", where=str(path), fix=FIX_EXPORT
     )
+
+
+def without_edited(study: Study, export: ToolExport) -> ToolExport:
+    """Leave out the votes on responses that are no longer those of the study: they were edited in the tool."""
+    edited = set()
+    for task_id, texts in export.texts.items():
+        if task_id in study.by_task:
+            shown = shown_task(study, study.by_task[task_id][1])
+            if [text.split() for text in texts] != [shown["left"].split(), shown["right"].split()]:
+                edited.add(task_id)
+    votes = [vote for vote in export.votes if vote["task"] not in edited]
+    left_out = export.left_out + Counter({"items with edited responses": len(export.votes) - len(votes)})
+    return replace(export, votes=votes, left_out=left_out)
+
+
+def _responses(shown: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return left and right of every task that has both as text."""
+    return {
+        task: (fields["left"], fields["right"])
+        for task, fields in shown.items()
+        if isinstance(fields, Mapping)
+        and all(isinstance(fields.get(side), str) for side in ("left", "right"))
+    }
 
 
 def vote_uuid(study: Study, vote: Mapping[str, Any], supersedes: str) -> str:
