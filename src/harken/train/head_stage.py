@@ -6,6 +6,7 @@ gets a score.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ ADAPTER = "reward"
 HeadRow = TypeVar("HeadRow", TokenPair, TokenDemonstration)
 
 
-class HeadStage(Generic[HeadRow]):
+class HeadStage(ABC, Generic[HeadRow]):
     """Train on `batch_size` rows per optimiser step. Subclasses define the sides of a row, the loss and the metrics."""
 
     label: str
@@ -89,29 +90,29 @@ class HeadStage(Generic[HeadRow]):
         """Return the standard deviation of the head's first weights: scores of order one (arXiv:2009.01325)."""
         return float((width + 1) ** -0.5)
 
+    @abstractmethod
     def sides(self, row: HeadRow) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences of a row that are scored, one for each of `side_names`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, scores: Float[Tensor, "sides rows"], rows: Sequence[HeadRow]) -> Float[Tensor, " rows"]:
         """Compute the loss of each row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step_metrics(self, scores: np.ndarray, rows: Sequence[HeadRow]) -> dict[str, float]:
         """Measure a training batch by its scores, [rows, sides], from before the step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row_tensors(self, rows: Sequence[HeadRow]) -> dict[str, Tensor]:
         """Return what a NaN dump holds of rows besides their tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _evaluate_held_out(self) -> dict[str, float]:
         """Measure the held-out rows; {} without them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _calibrate(self) -> str:
         """Set offset and scale of the finished model; return the name of the calibration for its metadata."""
-        raise NotImplementedError
 
     # -- training -----------------------------------------------------------------------------------
 
