@@ -20,7 +20,7 @@ from typing import Any
 from harken.config import EvaluationConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.stages import find_stage, resolve_stages
-from harken.evaluate import run_summary, suite
+from harken.evaluation import run_summary, suite
 from harken.run.folder import RunFolder
 from harken.train.launch import train
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import result
 
-from harken.evaluate.audit import audit
-from harken.evaluate.audit.function_words import LANGUAGE_WORDS
-from harken.evaluate.compare import compare
+from harken.evaluation.audit import audit
+from harken.evaluation.audit.function_words import LANGUAGE_WORDS
+from harken.evaluation.compare import compare
 
 SEED = 839
 TARGET, COMPARE_TARGET = 60.0, 20.0

@@ -33,7 +33,7 @@ from harken.config import EvaluationConfig, GenerationConfig, PipelineConfig, Ru
 from harken.config import files as config_files
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
 from harken.data import sources
-from harken.evaluate.responses import load_engine
+from harken.evaluation.responses import load_engine
 from harken.maths.statistics.bootstrap import percentile_interval, resample_ratios
 from harken.maths.theory import best_of_n_kl
 from harken.models.resolve import resolve

@@ -1,6 +1,6 @@
 """Make the planted texts of the audit: 20 kinds of failure, 20 texts each, and 400 texts without a failure.
 
-    python scripts/make_planted_texts.py             writes src/harken/evaluate/audit/planted.jsonl.gz
+    python scripts/make_planted_texts.py             writes src/harken/evaluation/audit/planted.jsonl.gz
     python scripts/make_planted_texts.py --held-out  prints the second set, which no detector was tuned on
 
 The two sets share no topic, phrase or near miss: each takes every other entry of the banks in planted_texts/.
@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE / "planted_texts"))
 import pieces  # noqa: E402
 from near_misses import NEAR_MISSES  # noqa: E402
 
-OUTPUT = HERE.parent / "src" / "harken" / "evaluate" / "audit" / "planted.jsonl.gz"
+OUTPUT = HERE.parent / "src" / "harken" / "evaluation" / "audit" / "planted.jsonl.gz"
 PER_KIND = 20
 CLEAN = 400
 UNSPACED = {"zh", "ja", "th"}

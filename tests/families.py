@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from harken.cli.main import main as harken
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.records import Rollout
 from harken.rollout import choose_decoder
 

@@ -20,7 +20,7 @@ CHAT = [
     Mutant("templates: the clock moves", "chat/template.py", "template_time: _frozen = datetime.now(UTC)", "return datetime.now(UTC)", TEMPLATE),
     Mutant("templates: final/ does not say the date", "models/tokenizer.py", "load_tokenizer: chat_template.record_time(tokenizer)", "pass", TEMPLATE),
     Mutant("templates: a resumed run has a new date", "train/launch.py", "train: chat_template.freeze_clock(began)", "chat_template.freeze_clock(datetime.now(began.tzinfo))", STAGES),
-    Mutant("templates: an evaluation forgets its date", "evaluate/fixed_inputs.py", "freeze_template_clock: settings['template_time'] = moment.isoformat()", "pass", STAGES),
+    Mutant("templates: an evaluation forgets its date", "evaluation/fixed_inputs.py", "freeze_template_clock: settings['template_time'] = moment.isoformat()", "pass", STAGES),
     Mutant("templates: a long conversation is a loop without end", "chat/bounded_jinja.py", "Budget.__init__: MAX_STEPS + 16 * characters", "5000", TEMPLATE),
     Mutant("templates: chance is drawn", "chat/bounded_jinja.py", "BoundedEnvironment.__init__: _RANDOM_NAMES", "()", TEMPLATE),
     Mutant("chat: the opened tag is doubled", "data/chat.py", "Renderer.adjust_opened_tag: text.lstrip().startswith(tag)", "False", PROBE),

@@ -4,12 +4,12 @@
 
 from mutant import Mutant
 
-FORMS, FILES = "data/test_external_responses.py", "evaluate/test_response_files.py"
-ANYTHING, DIFF = "end_to_end/test_evaluate_anything.py", "evaluate/test_settings_diff.py"
+FORMS, FILES = "data/test_external_responses.py", "evaluation/test_response_files.py"
+ANYTHING, DIFF = "end_to_end/test_evaluate_anything.py", "evaluation/test_settings_diff.py"
 CURVES, FOLDERS = "maths/test_overoptimisation.py", "end_to_end/test_compare_folders.py"
-WORDS, FRONTIER = "evaluate/test_overoptimisation.py", "end_to_end/test_frontier.py"
-EXTERNAL, MATCH = "data/external_responses.py", "evaluate/response_files.py"
-SUITE, SCORERS = "evaluate/suite.py", "evaluate/scorers.py"
+WORDS, FRONTIER = "evaluation/test_overoptimisation.py", "end_to_end/test_frontier.py"
+EXTERNAL, MATCH = "data/external_responses.py", "evaluation/response_files.py"
+SUITE, SCORERS = "evaluation/suite.py", "evaluation/scorers.py"
 PURE = "maths/statistics/overoptimisation.py"
 
 EVALUATION = [
@@ -31,21 +31,21 @@ EVALUATION = [
     Mutant("responses: the fingerprint leaves out scores", MATCH, "fingerprint_rows: dict(r.values)", "{}", FILES),
     Mutant("responses: the fingerprint leaves out the text", MATCH, "fingerprint_rows: r.text", "None", FILES),
     Mutant("evaluation: another file under one name passes", SUITE, "_run: contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}", "pass", ANYTHING),
-    Mutant("evaluation: an unknown stop counts as not truncated", "evaluate/responses.py", "response_row: None if stop is None else stop == 'length'", "stop == 'length'", ANYTHING),
+    Mutant("evaluation: an unknown stop counts as not truncated", "evaluation/responses.py", "response_row: None if stop is None else stop == 'length'", "stop == 'length'", ANYTHING),
     Mutant("evaluation: a column of scores is another one's", SCORERS, "_column: part.path", "'reward'", ANYTHING),
-    Mutant("evaluation: best of n is the worst", "evaluate/best_of_n.py", "choose: scores[i]", "-scores[i]", ANYTHING),
-    Mutant("evaluation: best of n draws across samples", "evaluate/best_of_n.py", "choose: start // n % samples", "0", ANYTHING),
-    Mutant("evaluation: a budget truncates nothing", "evaluate/responses.py", "truncate_responses: len(rollout.response_tokens) <= limit", "True", ANYTHING),
-    Mutant("evaluation: a truncated response ended by itself", "evaluate/responses.py", "truncate_responses: 'length'", "rollout.stop", "evaluate/test_responses.py::test_a_response_beyond_a_budget_ends_there_truncated"),
+    Mutant("evaluation: best of n is the worst", "evaluation/best_of_n.py", "choose: scores[i]", "-scores[i]", ANYTHING),
+    Mutant("evaluation: best of n draws across samples", "evaluation/best_of_n.py", "choose: start // n % samples", "0", ANYTHING),
+    Mutant("evaluation: a budget truncates nothing", "evaluation/responses.py", "truncate_responses: len(rollout.response_tokens) <= limit", "True", ANYTHING),
+    Mutant("evaluation: a truncated response ended by itself", "evaluation/responses.py", "truncate_responses: 'length'", "rollout.stop", "evaluation/test_responses.py::test_a_response_beyond_a_budget_ends_there_truncated"),
     Mutant("evaluation: a checkpoint is the final model", "models/checkpoint_folder.py", "_weights: {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}", "{}", ANYTHING),
-    Mutant("evaluation: batch sensitivity scores in batches", "evaluate/batch_sensitivity.py", "measure: abs(a - b)", "a + 1.0", ANYTHING),
+    Mutant("evaluation: batch sensitivity scores in batches", "evaluation/batch_sensitivity.py", "measure: abs(a - b)", "a + 1.0", ANYTHING),
     Mutant("evaluation: slices are lost", SUITE, "_run: sources.load_prompts(config.data, seed=config.seed, keep=config.kept_columns)", "sources.load_prompts(config.data, seed=config.seed)", ANYTHING),
-    Mutant("compare: equal weights elsewhere are a difference", "evaluate/settings_diff.py", "differences: key not in same", "True", DIFF),
-    Mutant("compare: a seed is no difference", "evaluate/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
-    Mutant("compare: two kinds of settings are controlled", "evaluate/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),
-    Mutant("compare: secrets are shown", "evaluate/settings_diff.py", "differences: redact(left_settings.get(key), key)", "left_settings.get(key)", DIFF),
-    Mutant("compare: a folder with itself", "evaluate/compare_folders.py", "compare_folders: left.resolve() == right.resolve()", "left == right", "malformed/test_odd_evaluations.py::test_what_cannot_be_compared_is_named"),
-    Mutant("compare: left for right", "evaluate/compare_folders.py", "_shared_rows: zip(keyed, names, strict=True)", "zip(keyed, names[::-1], strict=True)", FOLDERS),
+    Mutant("compare: equal weights elsewhere are a difference", "evaluation/settings_diff.py", "differences: key not in same", "True", DIFF),
+    Mutant("compare: a seed is no difference", "evaluation/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
+    Mutant("compare: two kinds of settings are controlled", "evaluation/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),
+    Mutant("compare: secrets are shown", "evaluation/settings_diff.py", "differences: redact(left_settings.get(key), key)", "left_settings.get(key)", DIFF),
+    Mutant("compare: a folder with itself", "evaluation/compare_folders.py", "compare_folders: left.resolve() == right.resolve()", "left == right", "malformed/test_odd_evaluations.py::test_what_cannot_be_compared_is_named"),
+    Mutant("compare: left for right", "evaluation/compare_folders.py", "_shared_rows: zip(keyed, names, strict=True)", "zip(keyed, names[::-1], strict=True)", FOLDERS),
     Mutant("best of n: drawn with the wrong size", PURE, "selection_weights: math.comb(i, n - 1)", "math.comb(i, n - 1) * (i + 1)", CURVES),
     Mutant("best of n: with replacement", PURE, "selection_weights: math.comb(i, n - 1) / whole", '((i + 1) ** n - i ** n) / len(score_array) ** n', CURVES),
     Mutant("best of n: equal scores keep their order", PURE, "selection_weights: shared[rank]", "chance[np.argsort(np.argsort(score_array, kind='stable'))]", CURVES),
@@ -55,7 +55,7 @@ EVALUATION = [
     Mutant("Gao: normal for t", PURE, "fit_gao: stats.t.ppf(0.975, free)", "1.96", CURVES),
     Mutant("divergence: within error", PURE, "find_divergence: -fall <= limit * error", "False", CURVES),
     Mutant("divergence: although the reward fell", PURE, "find_divergence: rise <= 0", "False", CURVES),
-    Mutant("frontier: PPO's KL is another update's", "evaluate/overoptimisation.py", "_beside_best_of_n: last.kl", "points[0].kl", WORDS),
-    Mutant("frontier: judged by its mean, not its change", "evaluate/overoptimisation.py", "fit_judge: p.changes[judge]", "p.judges[judge]", "evaluate/test_overoptimisation.py"),
-    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_mean(reward[known], gold[known], count)", "best_of_n_mean(gold[known], reward[known], count)", "evaluate/test_frontier.py"),
+    Mutant("frontier: PPO's KL is another update's", "evaluation/overoptimisation.py", "_beside_best_of_n: last.kl", "points[0].kl", WORDS),
+    Mutant("frontier: judged by its mean, not its change", "evaluation/overoptimisation.py", "fit_judge: p.changes[judge]", "p.judges[judge]", "evaluation/test_overoptimisation.py"),
+    Mutant("frontier: chosen by the judge", "evaluation/frontier.py", "curve_points: best_of_n_mean(reward[known], gold[known], count)", "best_of_n_mean(gold[known], reward[known], count)", "evaluation/test_frontier.py"),
 ]  # fmt: skip

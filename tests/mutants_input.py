@@ -9,7 +9,7 @@ DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
 
 INPUT = [
     Mutant("config: a learning rate of any size", "config/base.py", "<module>: Field(gt=0, le=10)", "Field(gt=0)", "test_config.py"),
-    Mutant("eval: prompts of the training are not told", "evaluate/trained_prompts.py", 'count_trained_prompts: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
+    Mutant("eval: prompts of the training are not told", "evaluation/trained_prompts.py", 'count_trained_prompts: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
     Mutant("resume: a smaller tensor is spread over a larger one", "train/restore.py", '_mismatch: found[name].shape != tensor.shape', "found[name].dtype != tensor.dtype", PUT_BACK),
     Mutant("resume: a step beyond the end is taken", "train/restore.py", 'restore: stage.total', "stage.total + 1", PUT_BACK),
     Mutant("resume: a moment of any size", "train/restore.py", '_mismatch: not packed', "packed", PUT_BACK),
@@ -35,7 +35,7 @@ INPUT = [
     Mutant("terminal: letters may run backwards", "run/terminal.py", "<module>: '(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]PX^_].*?(?:\\\\x07|\\\\x1b\\\\\\\\|$)|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f\\\\u202a-\\\\u202e\\\\u2066-\\\\u2069]'", "'(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]PX^_].*?(?:\\\\x07|\\\\x1b\\\\\\\\|$)|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f]'", SAFE),
     Mutant("terminal: results are printed as they are", "run/terminal.py", "show: strip_control(text)", "text", SAFE),
     Mutant("shards: any place may be read", "models/resolve.py", "_check_weights: Path(s).name != s or not (folder / s).is_file()", "not (folder / s).is_file()", "models/test_resolve.py"),
-    Mutant("metrics: a value may be text", "evaluate/run_summary.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluate/test_run_summary.py"),
+    Mutant("metrics: a value may be text", "evaluation/run_summary.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluation/test_run_summary.py"),
     Mutant("configuration: sections within sections without end", "config/yaml.py", "<module>: 40", "4000", "config/test_yaml.py::test_nesting_and_aliases_have_an_end"),
     Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "config/test_rewards.py"),
 ]  # fmt: skip

@@ -13,8 +13,8 @@ STOPPING, WRITER, PARTS, ATOMIC, STATUS, LOOP = (
     "train/loop.py",
 )
 ANSWERS, SUITE, BEST, OPTIMISER, BACKBONE, CHECKPOINT, TRACKING = (
-    "evaluate/responses.py",
-    "evaluate/suite.py",
+    "evaluation/responses.py",
+    "evaluation/suite.py",
     "train/best_checkpoint.py",
     "train/optim/optimiser.py",
     "models/backbone.py",
@@ -69,10 +69,10 @@ TABLE = [
     ("weights change unsaid", OPTIMISER, 'Optimiser.step: signals.mark_weights_changing()', "pass", "kill/test_signals.py"),
     ("a forward is no safe point", BACKBONE, 'Backbone.forward: signals.raise_if_stopped()', "pass", "kill/test_signals.py"),
     ("the file of the lines is not flushed", TRACKING, "Tracker.start: atomic.sync(self._run.root)", "pass", "run/test_tracking.py"),
-    ("parts are of other prompts", ANSWERS, 'generate_responses: prompts[start:start + size]', "prompts[:size]", "evaluate/test_responses.py"),
-    ("equal responses do not tie", "evaluate/scorers.py", 'score_with_reward_model: dict.fromkeys(sequences)', "sequences", "evaluate/test_responses.py"),
-    ("all parts are of one policy", ANSWERS, "generate_responses: f'responses-{number:02d}-{start:06d}.jsonl'", "f'responses-{start:06d}.jsonl'", "evaluate/test_responses.py"),
-    ("other prompts are mixed in", SUITE, "_run: fixed_inputs.fingerprint_prompts(evaluation.prompts)", "''", "evaluate/test_responses.py"),
+    ("parts are of other prompts", ANSWERS, 'generate_responses: prompts[start:start + size]', "prompts[:size]", "evaluation/test_responses.py"),
+    ("equal responses do not tie", "evaluation/scorers.py", 'score_with_reward_model: dict.fromkeys(sequences)', "sequences", "evaluation/test_responses.py"),
+    ("all parts are of one policy", ANSWERS, "generate_responses: f'responses-{number:02d}-{start:06d}.jsonl'", "f'responses-{start:06d}.jsonl'", "evaluation/test_responses.py"),
+    ("other prompts are mixed in", SUITE, "_run: fixed_inputs.fingerprint_prompts(evaluation.prompts)", "''", "evaluation/test_responses.py"),
     ("every change is accepted", "run/resume_check.py", 'AcceptedChanges.require_accepted: differences and (not self.accept)', "False", "end_to_end/test_changes.py"),
     ("an accepted change is not told", "train/launch.py", "_manifest_facts: 'changes'", "'changed'", "end_to_end/test_changes.py"),
     ("the last acceptance alone is told", "run/manifest.py", "write_manifest: [*before.get('changes', []), *extra.get('changes', [])]", "[*extra.get('changes', [])]", "end_to_end/test_changes.py"),
@@ -83,6 +83,6 @@ TABLE = [
     ("a full disk ends a run for its status", "run/status.py", 'write_status: not atomic.disk_is_full(error) or _is_end(told)', "True", "run/test_status.py"),
     ("a run goes on with other rows", "train/launch.py", "_check_lineage: (before.get('data'), now.get('data'))", "(None, None)", "end_to_end/test_bad_input.py"),
     ("other rows have the same fingerprint", "train/load_data.py", "lineage: digest.update(repr(_values(row)).encode('utf-8', 'surrogatepass'))", "repr(repr(row).encode('utf-8', 'surrogatepass'))", "end_to_end/test_bad_input.py"),
-    ("other settings are mixed in", SUITE, '_evaluate: lock_config(folder.config, settings, folder.summary, folder.shards)', 'lock_config(folder.config, settings, folder.summary)', "evaluate/test_responses.py"),
+    ("other settings are mixed in", SUITE, '_evaluate: lock_config(folder.config, settings, folder.summary, folder.shards)', 'lock_config(folder.config, settings, folder.summary)', "evaluation/test_responses.py"),
 ]  # fmt: skip
 KILL = [Mutant(f"kill: {name}", file, old, new, test) for name, file, old, new, test in TABLE]

@@ -7,7 +7,7 @@ from mutant import Mutant
 TOKENIZERS = "models/test_find_tokenizer.py"
 
 MODELS = [
-    Mutant("an adapter is evaluated with its base's tokenizer", "evaluate/responses.py", "load_engine: backbone.set_tokenizer(source, tokenizer_of(source))", "pass", TOKENIZERS),
+    Mutant("an adapter is evaluated with its base's tokenizer", "evaluation/responses.py", "load_engine: backbone.set_tokenizer(source, tokenizer_of(source))", "pass", TOKENIZERS),
     Mutant("the base's tokenizer comes first", "models/find_tokenizer.py", "tokenizer_folder: list(reversed(source.chain()))", "source.chain()", TOKENIZERS),
     Mutant("a chat template alone is ignored", "models/find_tokenizer.py", "tokenizer_of: (link.folder / _TEMPLATE).is_file()", "False", TOKENIZERS),
     Mutant("a shared base lends its chat template", "models/roles.py", "RewardModel.load: cls(backbone, name, head, card.offset, card.scale, tokenizer_of(source))", "cls(backbone, name, head, card.offset, card.scale)", TOKENIZERS),

@@ -70,5 +70,5 @@ REVIEW = [
     Mutant("hard negatives: any reward is high", "review/hard_negatives.py", "choose_rule: gap > margin", "True", f"{NEGATIVES}::test_the_first_rule_that_holds"),
     Mutant("hard negatives: broken responses are clean", "review/hard_negatives.py", "_pairs: not flags[audit.key_of(row)] & BROKEN", "True", f"{NEGATIVES}::test_rows_by_hand"),
     Mutant("hard negatives: the clean response with the lowest reward", "review/hard_negatives.py", "_pairs: max(clean, key=lambda row: row['reward'], default=None)", "min(clean, key=lambda row: row['reward'], default=None)", f"{NEGATIVES}::test_rows_by_hand"),
-    Mutant("evaluation: reviewed prompts stay", "evaluate/left_out.py", "leave_out_prompts: trained_prompts.digest(prompt.messages) not in used", "True", f"{NEGATIVES}::test_prompts_of_a_review_leave_the_next_evaluation"),
+    Mutant("evaluation: reviewed prompts stay", "evaluation/left_out.py", "leave_out_prompts: trained_prompts.digest(prompt.messages) not in used", "True", f"{NEGATIVES}::test_prompts_of_a_review_leave_the_next_evaluation"),
 ]  # fmt: skip

@@ -35,6 +35,6 @@ STAGES = [
     Mutant("doctor: the beginning stands in for every model", "doctor/stages.py", "_trained_start: one.finished", "False", f"{SHAPES}::test_the_doctor_starts_from_the_nearest_model_that_exists"),
     Mutant("doctor: rows that do not exist are read", "doctor/stages.py", "_checked: next((missing[path] for path in paths if path in missing), None)", "None", f"{SHAPES}::test_the_doctor_leaves_out_a_stage_whose_rows_do_not_exist_yet"),
     Mutant("sweep: any PPO stage", "sweep.py", "ppo_stage: one.type == 'ppo' and wanted in (None, one.name)", "one.type == 'ppo'", f"{SHAPES}::test_a_sweep_takes_the_stage_that_is_named"),
-    Mutant("compare: stages of one type are compared", "evaluate/compare_folders.py", "_compare_pipelines: others.get((stage.name, stage.type))", "next((root for (_, kind), root in others.items() if kind == stage.type), None)", f"{SHAPES}::test_pipelines_are_compared_by_the_names_of_their_stages"),
-    Mutant("results: one KL for all runs", "evaluate/tables.py", "_only: known if len(known) > 1 else next(iter(known.values()), None)", "next(iter(known.values()), None)", "evaluate/test_tables.py"),
+    Mutant("compare: stages of one type are compared", "evaluation/compare_folders.py", "_compare_pipelines: others.get((stage.name, stage.type))", "next((root for (_, kind), root in others.items() if kind == stage.type), None)", f"{SHAPES}::test_pipelines_are_compared_by_the_names_of_their_stages"),
+    Mutant("results: one KL for all runs", "evaluation/tables.py", "_only: known if len(known) > 1 else next(iter(known.values()), None)", "next(iter(known.values()), None)", "evaluation/test_tables.py"),
 ]  # fmt: skip

@@ -7,12 +7,12 @@ from mutant import Mutant
 SLOW, ORACLES, PAIRS = (
     "maths/test_statistics_definitions.py",
     "maths/test_statistics_oracles.py",
-    "evaluate/test_pairs.py",
+    "evaluation/test_pairs.py",
 )
 
 DEGENERATE = "maths/test_clustered_intervals.py"
 
-FEW = "evaluate/test_few_prompts.py"
+FEW = "evaluation/test_few_prompts.py"
 
 BOOTSTRAP = [
     ("two clusters have an interval", "enough_clusters: clusters >= LEAST_CLUSTERS", "clusters >= 2", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
@@ -50,12 +50,12 @@ STYLE = "maths/test_style_control.py"
 REGRESSIONS = [
     ("maths/statistics/style_control.py", "style differences are absolute", "relative_difference: second - first", "np.abs(second - first)", STYLE),
     ("maths/statistics/style_control.py", "style differences are centred", "style_controlled_win_rate: column / column.std()", "(column - column.mean()) / column.std()", STYLE),
-    ("evaluate/style.py", "markup in code counts", "count_styles: split_fences(text).outside", "text", STYLE),
-    ("evaluate/flip.py", "effects of the exchanged pair turn", "_flip_controlled: -found['theta']", "found['theta']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
+    ("evaluation/style.py", "markup in code counts", "count_styles: split_fences(text).outside", "text", STYLE),
+    ("evaluation/flip.py", "effects of the exchanged pair turn", "_flip_controlled: -found['theta']", "found['theta']", "evaluation/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
     ("maths/statistics/controlled_rate.py", "refits of equal outcomes are certain", "win_rate_at_equal: len(names) == 1 or is_constant(labels)", "False", f"{DEGENERATE}::test_equal_outcomes_leave_the_length_controlled_rate_as_uncertain_as_the_rate"),
-    ("evaluate/estimates.py", "a change without a case is certain", "Units.means: limits.get(name)", "(0.0, 0.0)", "evaluate/test_pairs.py::test_nothing_that_does_not_vary_is_certain"),
-    ("evaluate/flip.py", "the other side's bounds are not exchanged", "_complement: 1 - rate['high']", "1 - rate['low']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
-    ("evaluate/flip.py", "losses keep the wins' rate", "_flip_wins: pair['loss_rate']", "pair['win_rate']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
+    ("evaluation/estimates.py", "a change without a case is certain", "Units.means: limits.get(name)", "(0.0, 0.0)", "evaluation/test_pairs.py::test_nothing_that_does_not_vary_is_certain"),
+    ("evaluation/flip.py", "the other side's bounds are not exchanged", "_complement: 1 - rate['high']", "1 - rate['low']", "evaluation/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
+    ("evaluation/flip.py", "losses keep the wins' rate", "_flip_wins: pair['loss_rate']", "pair['win_rate']", "evaluation/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
     ("maths/statistics/multiplicity.py", "q-values step down", "benjamini_hochberg: len(p_values) / rank * p_values[i]", "len(p_values) * p_values[i]", f"{SLOW}::test_q_values_by_hand"),
     ("maths/statistics/multiplicity.py", "q-values are not monotone", "benjamini_hochberg: min(smallest, len(p_values) / rank * p_values[i])", "min(1.0, len(p_values) / rank * p_values[i])", f"{SLOW}::test_q_values_by_hand"),
     ("maths/statistics/variance.py", "noise of samples counts as prompts", "split_variance: float(table.mean(axis=1).var(ddof=1)) - within / samples", "float(table.mean(axis=1).var(ddof=1))", f"{SLOW}::test_the_variance_of_prompts_and_samples_is_found"),
@@ -74,18 +74,18 @@ REGRESSIONS = [
 ]  # fmt: skip
 
 COMPARISONS = [
-    ("evaluate/estimates.py", "too few prompts are called equal", "Units.means: enough_clusters(clusters)", "True", f"{FEW}::test_means_of_too_few_prompts_have_no_interval"),
-    ("evaluate/pair_tables.py", "the reasons of slices are forgotten", "_reasons: isinstance(found, list)", "False", f"{FEW}::test_tables_and_sentences_say_why"),
-    ("evaluate/estimates.py", "a prompt's samples are prompts", "Units.means: np.bincount(self.clusters, judged.astype(np.float64))", "np.bincount(self.clusters, known.sum(axis=1).astype(np.float64))", "evaluate/test_compare.py::test_several_samples_are_no_more_evidence_than_their_prompts"),
-    ("evaluate/estimates.py", "ties are half of the decided", "win_figures: known & (signs != 0)", "known", f"{PAIRS}::test_three_win_rates_differ_in_what_a_tie_counts"),
-    ("evaluate/pairs.py", "repeatability counts ties", "_within_repeatability: size > rules.tie_epsilon", "size >= rules.tie_epsilon", f"{PAIRS}::test_the_rows_within_the_repeatability_are_counted"),
-    ("evaluate/pairs.py", "scorers disagree over ties too", "_disagreement: ~np.isnan(product) & (product != 0)", "~np.isnan(product)", f"{PAIRS}::test_scorers_disagree_where_they_prefer_different_policies"),
-    ("evaluate/pairs.py", "lengths are left minus right", "_length: (second - first).ravel()", "(first - second).ravel()", f"{PAIRS}::test_the_length_control_is_that_of_the_estimator"),
-    ("evaluate/compare.py", "Holm over one pair", "_adjust: holm([one['sign_test_p'] for one in found])", "[one['sign_test_p'] for one in found]", f"{PAIRS}::test_holm_goes_over_the_pairs_and_benjamini_hochberg_over_the_slices_of_one"),
-    ("evaluate/compare.py", "strengths over the last policy", "_strengths: fitted.b[0] - fitted.b[0, 0]", "fitted.b[0] - fitted.b[0, -1]", f"{PAIRS}::test_strengths_follow_the_wins"),
-    ("evaluate/response_table.py", "a prompt is always its own cluster", "build_table: prompt if cluster is None else _cluster_of(row, cluster)", "prompt", f"{PAIRS}::test_clusters_of_prompts_are_the_units"),
-    ("evaluate/response_table.py", "one row with tokens is enough", "_length_unit: all((row.get('response_tokens') is not None for row in rows))", "any((row.get('response_tokens') is not None for row in rows))", f"{PAIRS}::test_one_response_without_tokens_has_all_counted_in_words"),
-    ("evaluate/slices.py", "rare values are dropped", "_by_column: (small := len(counts) - len(kept)) > 0", "False", f"{PAIRS}::test_rare_values_of_a_column_are_put_together"),
+    ("evaluation/estimates.py", "too few prompts are called equal", "Units.means: enough_clusters(clusters)", "True", f"{FEW}::test_means_of_too_few_prompts_have_no_interval"),
+    ("evaluation/pair_tables.py", "the reasons of slices are forgotten", "_reasons: isinstance(found, list)", "False", f"{FEW}::test_tables_and_sentences_say_why"),
+    ("evaluation/estimates.py", "a prompt's samples are prompts", "Units.means: np.bincount(self.clusters, judged.astype(np.float64))", "np.bincount(self.clusters, known.sum(axis=1).astype(np.float64))", "evaluation/test_compare.py::test_several_samples_are_no_more_evidence_than_their_prompts"),
+    ("evaluation/estimates.py", "ties are half of the decided", "win_figures: known & (signs != 0)", "known", f"{PAIRS}::test_three_win_rates_differ_in_what_a_tie_counts"),
+    ("evaluation/pairs.py", "repeatability counts ties", "_within_repeatability: size > rules.tie_epsilon", "size >= rules.tie_epsilon", f"{PAIRS}::test_the_rows_within_the_repeatability_are_counted"),
+    ("evaluation/pairs.py", "scorers disagree over ties too", "_disagreement: ~np.isnan(product) & (product != 0)", "~np.isnan(product)", f"{PAIRS}::test_scorers_disagree_where_they_prefer_different_policies"),
+    ("evaluation/pairs.py", "lengths are left minus right", "_length: (second - first).ravel()", "(first - second).ravel()", f"{PAIRS}::test_the_length_control_is_that_of_the_estimator"),
+    ("evaluation/compare.py", "Holm over one pair", "_adjust: holm([one['sign_test_p'] for one in found])", "[one['sign_test_p'] for one in found]", f"{PAIRS}::test_holm_goes_over_the_pairs_and_benjamini_hochberg_over_the_slices_of_one"),
+    ("evaluation/compare.py", "strengths over the last policy", "_strengths: fitted.b[0] - fitted.b[0, 0]", "fitted.b[0] - fitted.b[0, -1]", f"{PAIRS}::test_strengths_follow_the_wins"),
+    ("evaluation/response_table.py", "a prompt is always its own cluster", "build_table: prompt if cluster is None else _cluster_of(row, cluster)", "prompt", f"{PAIRS}::test_clusters_of_prompts_are_the_units"),
+    ("evaluation/response_table.py", "one row with tokens is enough", "_length_unit: all((row.get('response_tokens') is not None for row in rows))", "any((row.get('response_tokens') is not None for row in rows))", f"{PAIRS}::test_one_response_without_tokens_has_all_counted_in_words"),
+    ("evaluation/slices.py", "rare values are dropped", "_by_column: (small := len(counts) - len(kept)) > 0", "False", f"{PAIRS}::test_rare_values_of_a_column_are_put_together"),
 ]  # fmt: skip
 
 STATISTICS = [

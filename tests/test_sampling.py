@@ -10,7 +10,7 @@ import pytest
 from sampling import chosen
 
 TESTS = Path(__file__).parent
-FILE = "evaluate/test_verdict.py"
+FILE = "evaluation/test_verdict.py"
 
 
 def collected(*options: str) -> set[str]:

@@ -1,8 +1,7 @@
 """Harken: RLHF you can see into. Supervised fine-tuning, reward model, token-level PPO, evaluation, report.
 
 `harken.load_policy`, `harken.PPO` and the other names of `harken.api` are attributes of this module; they are imported
-when they are first used (docs/api.md). `harken.evaluate` is the package of that name, which can be called like
-`harken.api.evaluate`.
+when they are first used (docs/api.md).
 """
 
 import importlib
@@ -35,10 +34,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name of `harken.api` on first use: importing `harken` alone reads no torch."""
-    if (
-        name == "evaluate"
-    ):  # an import of the package would replace the function here, so the package stands from the start
-        return importlib.import_module("harken.evaluate")
     if name in __all__:
         return getattr(importlib.import_module("harken.api"), name)
     raise AttributeError(f"module 'harken' has no attribute {name!r}")

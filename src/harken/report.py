@@ -18,7 +18,7 @@ from typing import Any
 from harken.config import files as config_files
 from harken.config.audit import AuditSettings
 from harken.errors import UserError
-from harken.evaluate.summary import read_summary
+from harken.evaluation.summary import read_summary
 from harken.explorer.page_training import TITLES
 from harken.pipeline import report_pipeline
 from harken.pipeline.page import (

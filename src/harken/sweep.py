@@ -20,8 +20,8 @@ from harken.config.ppo import PPOTraining
 from harken.config.stages import PipelineStage, resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
-from harken.evaluate import run_summary
-from harken.evaluate.run_summary import RunSummary
+from harken.evaluation import run_summary
+from harken.evaluation.run_summary import RunSummary
 from harken.explorer.frontier import Panel, Point, write_frontier
 from harken.run import atomic
 from harken.run.folder import RunFolder

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from harken.config.audit import PUBLISHED, AuditSettings
-from harken.evaluate.audit import audit
-from harken.evaluate.audit.planted import planted_rows
+from harken.evaluation.audit import audit
+from harken.evaluation.audit.planted import planted_rows
 
 
 def test_unknown_keys_and_impossible_values_are_refused():

@@ -16,7 +16,7 @@ from tiny import CHATML, tiny_model, tiny_tokenizer
 from harken.cli.main import main
 from harken.config import DataConfig, EvaluationConfig
 from harken.data.chat import Renderer
-from harken.evaluate import fixed_inputs, suite
+from harken.evaluation import fixed_inputs, suite
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message
 from harken.run import checksums, manifest

@@ -9,7 +9,7 @@ from kill import stages
 
 from harken.cli.main import main
 from harken.config import EvaluationConfig
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.run.tables import read_rows
 
 

@@ -24,8 +24,8 @@ from harken.doctor.check import StageChecks
 from harken.doctor.context import Context, PipelineInfo, recorded_config
 from harken.doctor.environment import output_folder
 from harken.errors import UserError
-from harken.evaluate import suite
-from harken.evaluate.run_summary import read_metrics
+from harken.evaluation import suite
+from harken.evaluation.run_summary import read_metrics
 from harken.inspection.recorded import read_config, read_step
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve

@@ -13,7 +13,7 @@ from kill import stages
 from harken.config import EvaluationConfig, RunConfig
 from harken.doctor.runner import diagnose
 from harken.errors import UserError
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.explorer.charts import CHARTS
 from harken.models.resolve import resolve
 from harken.plan.plan import make_plan

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from harken.cli.main import main
 from harken.config import EvaluationConfig
 from harken.errors import UserError
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.run.tables import read_rows

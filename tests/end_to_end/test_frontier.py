@@ -11,7 +11,7 @@ from kill import stages
 from read_page import read_page
 
 from harken.cli.main import main
-from harken.evaluate import frontier
+from harken.evaluation import frontier
 from harken.maths.theory import best_of_n_kl
 
 

@@ -14,10 +14,10 @@ from read_page import read_page
 from tiny_pipeline import TinyFolder, run_pipeline
 
 import harken
-from harken.evaluate import audit, compare
-from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import read_responses, read_summary
-from harken.evaluate.tables import PAIR_FIGURES
+from harken.evaluation import audit, compare
+from harken.evaluation.run_summary import read_metrics
+from harken.evaluation.summary import read_responses, read_summary
+from harken.evaluation.tables import PAIR_FIGURES
 from harken.explorer.charts import CHARTS, FAMILIES
 
 SETTINGS = (

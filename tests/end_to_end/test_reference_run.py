@@ -1,6 +1,7 @@
 """The published evaluation of three policies on 2,017 prompts, recomputed by `harken eval` from one file of responses.
 
-The responses are synthetic; their counts, means and medians are the published ones (tests/evaluate/reference_shape.py).
+The responses are synthetic. Their counts, means and medians are the published ones
+(tests/evaluation/reference_shape.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 
 from harken.cli.main import main
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 
 import reference_shape
 

@@ -30,8 +30,8 @@ PHASES = [
     ("writes a checkpoint", SFT, "harken.run.checkpoint:_publish"),
     ("writes final", SFT, "harken.run.atomic:publish_folder"),
     ("marks a run finished", SFT, "harken.run.checksums:write_checksums"),
-    ("evaluates", EVALUATION, "harken.evaluate.suite:first_scores"),
-    ("compares", EVALUATION, "harken.evaluate.compare:compare"),
+    ("evaluates", EVALUATION, "harken.evaluation.suite:first_scores"),
+    ("compares", EVALUATION, "harken.evaluation.compare:compare"),
     ("seals an evaluation", EVALUATION, "harken.run.checksums:write_checksums"),
     ("draws a page", REPORT, "harken.pipeline.page:build_report"),
     ("reads metrics for a page", REPORT, "harken.report:read_summary"),
@@ -39,7 +39,7 @@ PHASES = [
     ("sweeps, as a run ends", SWEEP, "harken.run.atomic:publish_folder"),
     ("goes from stage to stage", PIPELINE, "harken.pipeline.run:_require_gates"),
     ("ends a stage of a pipeline", PIPELINE, "harken.run.atomic:publish_folder"),
-    ("ends the evaluation of a pipeline", PIPELINE, "harken.evaluate.compare:compare"),
+    ("ends the evaluation of a pipeline", PIPELINE, "harken.evaluation.compare:compare"),
     ("writes the page of a pipeline", PIPELINE, "harken.pipeline.page:build_report"),
 ]
 SIGNALS = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from harken.config.audit import PUBLISHED
-from harken.evaluate import audit
-from harken.evaluate.compare import compare
-from harken.evaluate.verdict import headline
+from harken.evaluation import audit
+from harken.evaluation.compare import compare
+from harken.evaluation.verdict import headline
 
 PAYLOADS = (
     "<img src=x onerror=\"document.title='pwned'\">",

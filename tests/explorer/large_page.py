@@ -8,10 +8,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from harken.evaluate import audit
-from harken.evaluate.compare import compare
-from harken.evaluate.headline_numbers import headline_numbers
-from harken.evaluate.verdict import headline
+from harken.evaluation import audit
+from harken.evaluation.compare import compare
+from harken.evaluation.headline_numbers import headline_numbers
+from harken.evaluation.verdict import headline
 
 POLICIES = ("Base", "SFT", "PPO")
 NOTICE = "Synthetic: words drawn at random, with rewards drawn at random. It says nothing about any model."

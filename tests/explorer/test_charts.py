@@ -3,7 +3,7 @@ import random
 import pytest
 
 from harken.config.ppo import PPOSettings
-from harken.evaluate.verdict import KL_ALARM
+from harken.evaluation.verdict import KL_ALARM
 from harken.explorer.charts import CHARTS, MAX_POINTS, PENALTIES, chart_data
 from harken.health.limits import Limits
 from harken.reward.rules import penalties

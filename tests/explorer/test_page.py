@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harken.evaluate.tables import tables
+from harken.evaluation.tables import tables
 from harken.explorer.build import build_report
 from harken.explorer.page_inputs import PageInputs
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from harken.evaluate.compare import compare
+from harken.evaluation.compare import compare
 from harken.explorer import page_data as module
 from harken.explorer.page_data import page_data
 from harken.explorer.page_inputs import PageInputs

@@ -8,7 +8,7 @@ from statistics import fmean, pstdev
 
 import pytest
 
-from harken.evaluate.audit.kinds import QUEUES
+from harken.evaluation.audit.kinds import QUEUES
 from harken.explorer.build import build_report
 from harken.explorer.page_inputs import PageInputs
 from harken.maths.statistics.intervals import wilson_interval

@@ -18,8 +18,8 @@ from harken.config import DataConfig, EvaluationConfig, GenerationConfig, PairsC
 from harken.data.chat import Renderer
 from harken.data.parse import parse_demonstration_rows, parse_preference_rows
 from harken.errors import UserError
-from harken.evaluate import responses as evaluated
-from harken.evaluate import suite
+from harken.evaluation import responses as evaluated
+from harken.evaluation import suite
 from harken.generation import generate, score
 from harken.generation.generate import run_generate
 from harken.generation.pairs import run_pairs

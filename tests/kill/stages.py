@@ -18,7 +18,7 @@ from harken.config import (
     RunConfig,
     ScoringConfig,
 )
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.generation.generate import run_generate
 from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score

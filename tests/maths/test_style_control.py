@@ -6,9 +6,9 @@ import statsmodels.api as sm
 from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
-from harken.evaluate.compare import compare
-from harken.evaluate.style import count_styles
-from harken.evaluate.tables import tables
+from harken.evaluation.compare import compare
+from harken.evaluation.style import count_styles
+from harken.evaluation.tables import tables
 from harken.maths.statistics.length_control import length_controlled_win_rate
 from harken.maths.statistics.style_control import relative_difference, style_controlled_win_rate
 

@@ -16,7 +16,7 @@ from harken import data_check
 from harken.config import EvaluationConfig, LoraSettings
 from harken.config.base import DataConfig
 from harken.data.chat import Renderer
-from harken.evaluate import responses
+from harken.evaluation import responses
 from harken.models.backbone import Backbone
 from harken.models.end_tokens import generation_settings
 from harken.models.find_tokenizer import tokenizer_folder, tokenizer_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harken.evaluate.compare import compare
+from harken.evaluation.compare import compare
 from harken.pipeline.comparisons import MAX_IN_FULL, comparison_numbers, comparison_sentences
 from harken.pipeline.roles import PolicyComparison, PolicyRoles
 

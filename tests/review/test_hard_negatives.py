@@ -15,7 +15,7 @@ from harken.config.review import HardNegativesConfig
 from harken.config.stages import resolve_stages
 from harken.data.parse import parse_preference_rows
 from harken.errors import UserError
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.review.export import export_pairs, write_pairs
 from harken.review.hard_negatives import choose_rule, run_hard_negatives
 from harken.review.report import lock_and_report

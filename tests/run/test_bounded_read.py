@@ -100,7 +100,7 @@ UNBOUNDED = {
     "explorer/build.py": "its own static files",
     "config/files.py": "its own presets",
     "review/page.py": "its own static files",
-    "evaluate/audit/planted.py": "its own planted texts",
+    "evaluation/audit/planted.py": "its own planted texts",
     "plan/rss.py": "the kernel's figures of this process",
     "run/hardware.py": "the kernel's description of the processor",
     "run/manifest.py": "its own source files",

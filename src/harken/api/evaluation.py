@@ -12,7 +12,7 @@ from harken.api.rows import RowsLike, data_settings
 from harken.api.trainers import Model
 from harken.config import EvaluationConfig
 from harken.config.files import validate_settings
-from harken.evaluate.suite import run_evaluation
+from harken.evaluation.suite import run_evaluation
 from harken.reward.provided_function import provide_functions
 from harken.run import json_io
 from harken.run.folder import EvaluationFolder

@@ -16,7 +16,7 @@ from harken.batches import PolicyOutputs, TokenBatch, collate
 from harken.config import WeightDtypeName
 from harken.config.base import DataConfig
 from harken.errors import UserError
-from harken.evaluate.responses import SCORING_TOKENS, load_engine
+from harken.evaluation.responses import SCORING_TOKENS, load_engine
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource, require_use, resolve

@@ -131,7 +131,7 @@ def _evaluate_responses(
     config = config_files.load_evaluation(config_file, overrides, output_dir, values)
 
     from harken import report as reports
-    from harken.evaluate import budget_table, suite
+    from harken.evaluation import budget_table, suite
     from harken.run import json_io
     from harken.run.terminal import show
 
@@ -202,7 +202,7 @@ def compare_command(
       harken compare outputs/04_eval outputs/04_eval-256      two evaluations
       harken compare outputs/demo outputs/demo-2              two pipelines, stage by stage
     """
-    from harken.evaluate.compare_folders import compare_folders
+    from harken.evaluation.compare_folders import compare_folders
     from harken.run.terminal import show
 
     show("\n".join(comparison.text() for comparison in compare_folders(left, right)).rstrip())
@@ -228,9 +228,9 @@ def frontier_command(
       harken frontier outputs/03_ppo
       harken frontier outputs/03_ppo --best-of 32 --prompts 64
     """
-    from harken.evaluate import overoptimisation
-    from harken.evaluate.frontier import study_best_of_n
-    from harken.evaluate.run_summary import read_metrics
+    from harken.evaluation import overoptimisation
+    from harken.evaluation.frontier import study_best_of_n
+    from harken.evaluation.run_summary import read_metrics
     from harken.run.folder import RunFolder
     from harken.run.terminal import show
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import harken
 from harken.errors import UserError
-from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.trained_prompts import training_runs
+from harken.evaluation.run_summary import read_metrics
+from harken.evaluation.trained_prompts import training_runs
 from harken.models.resolve import ModelSource
 from harken.run import bounded_read, json_io, manifest
 from harken.run.config_lock import read_locked_config

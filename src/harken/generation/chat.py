@@ -17,7 +17,7 @@ from harken.config.evaluation import ColumnPart, ScorerList
 from harken.config.evaluation_options import judges_from, policies_from
 from harken.data.parse import content_hash
 from harken.errors import UserError
-from harken.evaluate.responses import SCORING_TOKENS, load_engine
+from harken.evaluation.responses import SCORING_TOKENS, load_engine
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import require_use, resolve

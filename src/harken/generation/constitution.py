@@ -15,7 +15,7 @@ from typing import Any
 
 from harken.config.constitution import ConstitutionConfig, LocalWriter, Principle
 from harken.data import sources
-from harken.evaluate import fixed_inputs
+from harken.evaluation import fixed_inputs
 from harken.generation.constitution_page import write_steps_page
 from harken.generation.once import Made, write_once
 from harken.generation.principles import read_principles

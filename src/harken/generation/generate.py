@@ -11,8 +11,8 @@ from typing import Any
 from harken.config import GenerationConfig
 from harken.data import sources
 from harken.errors import UserError
-from harken.evaluate import fixed_inputs
-from harken.evaluate.responses import BATCH_SHAPE, PolicyResponses, generate_responses, response_row
+from harken.evaluation import fixed_inputs
+from harken.evaluation.responses import BATCH_SHAPE, PolicyResponses, generate_responses, response_row
 from harken.generation.once import Made, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve

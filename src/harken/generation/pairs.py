@@ -14,7 +14,7 @@ from harken.config import PairsConfig
 from harken.config.evaluation_options import response_file
 from harken.data.external_responses import ExternalResponse, read_external_responses
 from harken.errors import UserError
-from harken.evaluate.response_files import fingerprint_rows, match_prompts
+from harken.evaluation.response_files import fingerprint_rows, match_prompts
 from harken.generation.candidates import Candidate, choose_best, choose_pairs
 from harken.generation.once import Made, write_once
 from harken.generation.score import UNNAMED_POLICY

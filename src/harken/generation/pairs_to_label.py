@@ -17,7 +17,7 @@ from harken.data import columns, fields, files, pair_layouts, parse, provenance
 from harken.data.external_responses import read_external_responses
 from harken.data.fields import Row, RowError
 from harken.errors import UserError
-from harken.evaluate.response_files import match_prompts
+from harken.evaluation.response_files import match_prompts
 from harken.generation.score import UNNAMED_POLICY
 from harken.judging.pair import ResponsePair
 from harken.records import Prompt

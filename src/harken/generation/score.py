@@ -20,11 +20,11 @@ from harken.data.external_responses import (
 )
 from harken.data.fields import Row
 from harken.errors import UserError
-from harken.evaluate import fixed_inputs
-from harken.evaluate.response_files import fingerprint_rows, match_prompts, number_columns
-from harken.evaluate.responses import BATCH_SHAPE, PolicyResponses, response_row
-from harken.evaluate.scorers import Scorers, first_scores, further_scores, resolve_scorers
-from harken.evaluate.verdict import REWARD_MODEL_SCORER
+from harken.evaluation import fixed_inputs
+from harken.evaluation.response_files import fingerprint_rows, match_prompts, number_columns
+from harken.evaluation.responses import BATCH_SHAPE, PolicyResponses, response_row
+from harken.evaluation.scorers import Scorers, first_scores, further_scores, resolve_scorers
+from harken.evaluation.verdict import REWARD_MODEL_SCORER
 from harken.generation.once import Made, write_once
 from harken.models.device import choose_device, device_kind
 from harken.records import Prompt, Rollout

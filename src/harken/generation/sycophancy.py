@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harken.config import SycophancyConfig
-from harken.evaluate import fixed_inputs
-from harken.evaluate.responses import load_engine
+from harken.evaluation import fixed_inputs
+from harken.evaluation.responses import load_engine
 from harken.generation.once import Made, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from harken.config.constitution import ConstitutionConfig, EndpointWriter, LocalWriter
 from harken.data.parse import content_hash
 from harken.errors import RunFailed
-from harken.evaluate.responses import load_engine
+from harken.evaluation.responses import load_engine
 from harken.judging.endpoint import ChatEndpoint, reply_text
 from harken.judging.http import RequestFailed
 from harken.models.resolve import require_use, resolve

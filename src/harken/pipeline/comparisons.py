@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate import verdict
-from harken.evaluate.headline_numbers import headline_numbers
+from harken.evaluation import verdict
+from harken.evaluation.headline_numbers import headline_numbers
 from harken.pipeline.roles import PolicyComparison, PolicyRoles
 
 MAX_IN_FULL = 3

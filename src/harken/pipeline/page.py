@@ -14,10 +14,10 @@ from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
-from harken.evaluate import audit, tables, trained_prompts
-from harken.evaluate.run_health import final_report, health_sentences, opening_sentence
-from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import FIX, read_summary
+from harken.evaluation import audit, tables, trained_prompts
+from harken.evaluation.run_health import final_report, health_sentences, opening_sentence
+from harken.evaluation.run_summary import read_metrics
+from harken.evaluation.summary import FIX, read_summary
 from harken.explorer import text_sections
 from harken.explorer.build import build_report
 from harken.explorer.page_inputs import PageInputs

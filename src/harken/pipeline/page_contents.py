@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harken.config.audit import AuditSettings
-from harken.evaluate.summary import read_responses, read_summary
+from harken.evaluation.summary import read_responses, read_summary
 from harken.explorer.page_training import TITLES
 from harken.inspection.unreadable import UnreadableFiles
 from harken.pipeline.page_files import FileContents

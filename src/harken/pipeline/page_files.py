@@ -9,10 +9,10 @@ from typing import Any
 
 from harken.data.external_responses import ExternalResponse, read_external_responses
 from harken.errors import UserError
-from harken.evaluate import compare
-from harken.evaluate.response_files import ByPrompt, match_all, match_files
-from harken.evaluate.responses import file_responses, response_row
-from harken.evaluate.verdict import REWARD_COLUMNS
+from harken.evaluation import compare
+from harken.evaluation.response_files import ByPrompt, match_all, match_files
+from harken.evaluation.responses import file_responses, response_row
+from harken.evaluation.verdict import REWARD_COLUMNS
 from harken.records import Prompt
 
 MAX_TEXT_COLUMNS = 12

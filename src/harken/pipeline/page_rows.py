@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harken.evaluate import audit
+from harken.evaluation import audit
 from harken.inspection.page_tokens import rounded, spread
 from harken.inspection.recorded import recorded_updates
 from harken.inspection.rows import RolloutRow, require_rows

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.card.write import ROWS, read_card_file, read_card_rows
-from harken.evaluate import overoptimisation
-from harken.evaluate.summary import FIX, read_data_reports
+from harken.evaluation import overoptimisation
+from harken.evaluation.summary import FIX, read_data_reports
 from harken.run import manifest
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import RunFolder

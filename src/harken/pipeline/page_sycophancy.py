@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harken.errors import UserError
-from harken.evaluate.audit import repetition
+from harken.evaluation.audit import repetition
 from harken.explorer.build import build_report
 from harken.explorer.page_inputs import PageInputs
 from harken.explorer.shards import write_split_page

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from harken.evaluate.run_summary import LATE_UPDATES
+from harken.evaluation.run_summary import LATE_UPDATES
 from harken.health.findings import STATUSES
 from harken.run.folder import RunFolder
 from harken.run.manifest import flatten_config, redact

@@ -24,7 +24,7 @@ from harken.config.labelling import LabelConfig
 from harken.config.pipeline import ReportStage
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
-from harken.evaluate import suite
+from harken.evaluation import suite
 from harken.generation.constitution import run_constitution
 from harken.generation.generate import run_generate
 from harken.generation.label import run_label

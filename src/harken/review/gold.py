@@ -13,7 +13,7 @@ from itertools import islice
 
 from harken.card.edits import repeat_last_sentence
 from harken.config.review import ReviewConfig
-from harken.evaluate.audit import BROKEN, audit_response, flags
+from harken.evaluation.audit import BROKEN, audit_response, flags
 from harken.review.items import CHOSEN, REJECTED, ReviewItem, read_pairs
 from harken.seeds import generator, permutation
 

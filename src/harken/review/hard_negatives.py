@@ -20,9 +20,9 @@ from harken.config.evaluation_options import response_file
 from harken.config.review import HardNegativesConfig
 from harken.data.external_responses import ExternalResponse, read_external_responses
 from harken.errors import UserError
-from harken.evaluate import audit
-from harken.evaluate.audit import BROKEN, Key
-from harken.evaluate.response_files import fingerprint_rows, match_prompts
+from harken.evaluation import audit
+from harken.evaluation.audit import BROKEN, Key
+from harken.evaluation.response_files import fingerprint_rows, match_prompts
 from harken.generation.once import Made, write_once
 from harken.records import Prompt
 from harken.review.added_pairs import rows_to_add

@@ -15,7 +15,7 @@ from harken.config import DataConfig
 from harken.config.review import ReviewConfig
 from harken.data.parse import parse_preference_rows
 from harken.errors import UserError
-from harken.evaluate.response_files import MatchedFiles, fingerprint_rows, match_files, read_policies
+from harken.evaluation.response_files import MatchedFiles, fingerprint_rows, match_files, read_policies
 from harken.records import Message, Preference, Prompt
 from harken.run import trained_prompts
 from harken.seeds import permutation

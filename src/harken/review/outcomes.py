@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harken.evaluate.response_table import count_words
+from harken.evaluation.response_table import count_words
 from harken.review.assignment import ReviewTask
 from harken.review.items import ReviewItem
 from harken.review.study import Study

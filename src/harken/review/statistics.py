@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harken.evaluate.estimates import CONFIDENCE, Units, win_figures
+from harken.evaluation.estimates import CONFIDENCE, Units, win_figures
 from harken.maths.statistics.agreement import (
     alpha_interval,
     cohen_kappa,

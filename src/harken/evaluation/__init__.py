@@ -1,0 +1,1 @@
+"""Compare policies on the same prompts: responses, scores, intervals, audit."""
