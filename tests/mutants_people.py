@@ -53,7 +53,7 @@ AGREEMENT = [
     Mutant("labels: gold that cannot be read is not counted", READ, "_Reader._gold: number is None", "False", f"{ROWS}::test_gold_that_cannot_be_read_is_counted_and_shown"),
     Mutant("reliability: two raters are enough", RELIABLE, "rater_reliability: len(names) < LEAST_RATERS", "False", f"{REPORT}::test_two_raters_or_scores_have_no_estimated_reliability"),
     Mutant("reliability: raters are mixed up", RELIABLE, "rater_reliability: rater_index[vote.rater]", "len(names) - 1 - rater_index[vote.rater]", f"{REPORT}::test_raters_of_known_reliability_are_within_their_printed_intervals"),
-    Mutant("agreement: a rater is among the others", FIGURES, "_others: vote.rater != rater", "True", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone {REPORT}::test_raters_without_a_habit_have_none_that_is_significant"),
+    Mutant("agreement: a rater is among the others", FIGURES, "_others: vote.rater != rater", "True", f"{REPORT}::test_agreement_with_the_others_by_hand"),
     Mutant("agreement: drift of the rows is drift of the raters", FIGURES, "_habits_of: departures(ties, ties_of_others)", "ties", f"{REPORT}::test_rows_that_change_are_no_drift_of_the_raters"),
     Mutant("agreement: the second side is the first", FIGURES, "_chose: value < 0", "value > 0", f"{REPORT}::test_a_planted_habit_is_found_in_its_rater_alone"),
     Mutant("calibration: the value decides", VERDICT, "calibration_verdict: alpha['low'] >= thresholds.alpha", "alpha['value'] >= thresholds.alpha", f"{REPORT}::test_go_and_no_go_of_a_calibration_round"),

@@ -92,6 +92,29 @@ def test_kappa_of_two_raters_is_of_the_rows_that_both_labelled():
     assert report["fleiss_kappa"] is None  # rows with different numbers of votes
 
 
+def test_agreement_with_the_others_by_hand() -> None:
+    """A rater's own vote is not among those that it is compared with: with it, most would agree with themselves."""
+    votes = [(-1, 1, 1), (-1, -1, 1), (1, 1, 1), (-1, 1, 0), (0, 1, 1)]
+    rows = [
+        RatedRow(
+            str(i),
+            tuple(RaterVote(r, float(v), (0.0, i)) for r, v in zip("abc", row, strict=True)),
+            None,
+            None,
+        )
+        for i, row in enumerate(votes)
+    ]
+    report = rater_report(RatedRows("by hand", "columns", "comparisons", rows, named=True), draws=10)
+    # By row, the others say to a: second, draw, second, draw, second; to b: draw, draw, second, draw, draw; to c: draw,
+    # first, second, draw, draw. Rows with a draw are left out.
+    expected = {"a": (1, 3), "b": (1, 1), "c": (1, 2)}
+    for rater, (agreed, rows_with_others) in expected.items():
+        found = of(report, rater)["with_others"]
+        assert (found["value"], found["n"]) == (pytest.approx(agreed / rows_with_others), rows_with_others), (
+            rater
+        )
+
+
 @pytest.mark.parametrize(
     ("habit", "figure"), [("first", "first_than_others"), ("longer", "longer_than_others")]
 )

@@ -194,3 +194,28 @@ def test_a_judge_that_never_replies_rightly_is_told_by_reason(
     assert "agreement with people is unknown: no pair counts" in shown
     written = json.loads((tmp_path / "out" / "agreement.json").read_text())
     assert written["problems"] == {"both letters": 10, "another letter": 10}
+
+
+def test_a_limit_samples_the_whole_file_by_the_seed(tmp_path: Path) -> None:
+    """Rows are often sorted, by rater or by domain, so the first ones are no sample."""
+    pairs, seen = tmp_path / "pairs.jsonl", tmp_path / "seen.txt"
+    rows = [{"prompt": f"Ask {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(40)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = tmp_path / "my_judge.py"
+    judge.write_text(
+        "def score(prompt, response):\n"
+        f"    with open({str(seen)!r}, 'a') as file: file.write(response + '\\n')\n"
+        "    return float(response.startswith('yes'))\n"
+    )
+
+    def judged(seed: int, name: str) -> set[int]:
+        seen.unlink(missing_ok=True)
+        arguments = ["judge", "agreement", str(pairs), "--judge", f"{judge}:score", "--limit", "10"]
+        assert main([*arguments, "--set", f"seed={seed}", "--out", str(tmp_path / name)]) == 0
+        words = [line.split() for line in seen.read_text().splitlines() if line.startswith(("yes ", "no "))]
+        return {int(word[1]) for word in words if len(word) == 2}
+
+    samples = [judged(seed, f"out{seed}") for seed in range(4)]
+    assert [len(sample) for sample in samples] == [10] * 4
+    assert judged(0, "again") == samples[0] and samples[0] != samples[1]
+    assert max(set.union(*samples)) >= 30, "the end of the file is sampled too"
