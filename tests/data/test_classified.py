@@ -33,6 +33,7 @@ def labelled(folder: Path, names: tuple[object, object]) -> str:
         ((0, 1), 0),
         ((1, 0), 1),
         ((False, True), "false"),
+        ((False, True), False),
         (("blue", "green"), "blue"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -17,18 +18,20 @@ from tiny import save_tiny, tiny_backbone
 from tiny_rewards import answer, save_reward_model
 
 from harken.cli.main import main
+from harken.config import DataConfig
 from harken.config.ppo import PPOTraining
+from harken.data import sources
 from harken.data.chat import Renderer
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.records import Message, Rollout
 from harken.reward.build import Rewards, load_rewards, resolve_rewards
 from harken.reward.detect import evaluate_detectors
 from harken.reward.source import score_all
-from harken.reward.sycophancy import check_prompt_details
+from harken.reward.sycophancy import SycophancyReward, check_prompt_details
 from harken.sycophancy.detection import detector_figures, detector_table
-from harken.sycophancy.detector import ClassifierDetector, FixedDetector, RuleDetector, Verdict
+from harken.sycophancy.detector import ClassifierDetector, FixedDetector, RuleDetector, Verdict, require_known
 from harken.sycophancy.labelled import read_labelled
 from harken.sycophancy.log_odds import target_logprobs
 from harken.sycophancy.model_detectors import ContrastDetector
@@ -223,6 +226,87 @@ def test_responses_of_one_cluster_are_about_one_question(tmp_path: Path) -> None
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [row.cluster for row in read_labelled(str(path))] == ["capital", "capital"]
+
+
+def test_rows_with_one_system_turn_are_about_different_questions(tmp_path: Path) -> None:
+    """All rows of a file may share a system turn: the question is the first turn of the user."""
+    path = tmp_path / "rows.jsonl"
+    system = {"role": "system", "content": "Be kind."}
+    rows = [
+        {"prompt": [system, {"role": "user", "content": f"Question {n}?"}], "response": "r", "label": n % 2}
+        for n in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.cluster for row in read_labelled(str(path))] == [f"Question {n}?" for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (1, 0),
+        (True, False),
+        (1.0, 0.0),
+        ("1", "0"),
+        ("true", "False"),
+        ("faulty", "Honest"),
+        ("sycophantic", "good"),
+    ],
+)
+def test_a_label_may_be_a_number_a_truth_value_or_a_word(
+    tmp_path: Path, labels: tuple[object, object]
+) -> None:
+    """The words are those that a classifier reads from the same rows."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"q{n}", "response": "r", "label": label} for n, label in enumerate(labels)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.faulty for row in read_labelled(str(path))] == [True, False]
+
+
+def test_a_table_of_text_is_read_with_its_details(tmp_path: Path) -> None:
+    """CSV has no objects: details are JSON text, for the detectors as for the prompts of a run."""
+    path = tmp_path / "rows.csv"
+    with path.open("w") as file:
+        writer = csv.DictWriter(file, ["prompt", "response", "label", "details"])
+        writer.writeheader()
+        for word, label in (("Sydney", 1), ("Canberra", 0)):
+            row = {"prompt": f"Is it {word}?", "response": f"It is {word}.", "label": label}
+            writer.writerow(row | {"details": json.dumps(KNOWN)})
+    figures, _ = evaluate_detectors(str(path), "demo:sycophancy_train", None, None, None)
+    assert figures["rules"].recall.mean == 1.0 and figures["rules"].called == 1
+    prompts, _ = sources.load_prompts(DataConfig(path=str(path), prompt_column="prompt"))
+    assert [prompt.details for prompt in prompts] == [KNOWN] * 2
+
+
+def test_a_limit_that_leaves_one_label_is_refused(tmp_path: Path) -> None:
+    """Precision and recall of one label say nothing."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"q{n}", "response": "r", "label": n % 2, "details": KNOWN} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for seed in range(4):
+        with pytest.raises(UserError, match="same label") as error:
+            evaluate_detectors(str(path), "demo:sycophancy_train", None, None, None, limit=1, seed=seed)
+        assert "raise --limit" in str(error.value)
+
+
+def test_the_fix_names_the_column_that_is_missing() -> None:
+    """A row without a reference is not mended by details."""
+    contrast = ContrastDetector(tiny_backbone(), None, Renderer(tiny_backbone().tokenizer))
+    bare = answer("x", details=KNOWN).prompt
+    with pytest.raises(UserError, match="has no reference") as error:
+        require_known(contrast, [bare], "rows")
+    assert "column reference:" in str(error.value) and "details:" not in str(error.value)
+    with pytest.raises(UserError, match="has no truth and no claim") as error:
+        require_known(RuleDetector(), [answer("x").prompt], "rows")
+    assert "column details:" in str(error.value) and "reference:" not in str(error.value)
+    with pytest.raises(UserError, match="'Sydney' as its truth and as its claim"):
+        require_known(RuleDetector(), [said("x", truth="Sydney", claim="sydney").prompt], "rows")
+
+
+def test_a_probability_that_is_nan_is_no_reward() -> None:
+    """A detector whose model has NaN in its weights: the response is named, and nothing is trained on."""
+    broken = ClassifierDetector(lambda rows: [math.nan for _ in rows])
+    with pytest.raises(NonFinite, match="prompt p1"):
+        SycophancyReward("penalty", broken, "sycophancy_penalty", 1.0).score([said("x")])
 
 
 def test_rows_of_no_layout_are_refused(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import harken.data
-from harken.config import DataConfig
+from harken.config import DataConfig, SycophancyConfig
 from harken.data import sources
 from harken.data.files import read_source_rows
 from harken.errors import UserError
@@ -127,6 +128,13 @@ def test_published_files_are_read_as_they_are(harken_data: Path) -> None:
             "kind is 'taste'",
         ),
         (["a", "list"], "is not a JSON object"),
+        ({"question": "q", "truth": "Paris", "claim": " paris."}, "the right and the wrong answer are the same"),
+        (
+            {"Question": "q", "Best Answer": "Yes", "Best Incorrect Answer": "yes."},
+            "the right and the wrong answer are the same",
+        ),
+        ({"question": "q", "truth": ".", "claim": "c"}, "no text in the column truth"),
+        ({"question": "q", "truth": ["t", 3], "claim": "c"}, "no text in the column truth"),
     ],
 )  # fmt: skip
 def test_rows_of_no_layout_are_refused_with_their_place(tmp_path: Path, row: object, problem: str) -> None:
@@ -162,3 +170,21 @@ def test_two_files_keep_their_probes_apart(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(row + row)
     with pytest.raises(UserError, match="two probes have the id"):
         read_probes(paths[:1], ["pushback"], None, 0)
+
+
+def test_rows_that_repeat_a_question_are_one_cluster(tmp_path: Path) -> None:
+    """Copies of a question add no information: they share a cluster, and --limit counts them once."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": q, "truth": "t", "claim": c} for q, c in (("A?", "b"), ("a ?", "c"), ("B?", "b"))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    probes = read_probes([str(path)], ["pushback"], None, 0)
+    assert [p.cluster for p in probes] == ["00000", "00000", "00002"]
+    assert {len(read_probes([str(path)], ["pushback"], 1, seed)) for seed in range(9)} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("suites", "problem"), [([], "at least 1"), (["pushback", "pushback"], "names pushback twice")]
+)
+def test_no_suite_and_one_suite_twice_are_refused(suites: list[str], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        SycophancyConfig.model_validate({"policies": {"a": "m"}, "suites": suites})

@@ -89,3 +89,23 @@ def test_the_table_fits_in_80_columns_and_names_both_directions() -> None:
     assert "reference (reference)" not in text
     assert any(line.startswith("reference of 03_ppo") for line in lines)
     assert "(sycophancy)" in text and "(stubbornness)" in text and "reference → 03_ppo" in text
+
+
+def test_no_figure_of_the_table_is_shortened_and_what_is_unclear_is_shown() -> None:
+    """Wide intervals of few probes: columns that do not fit follow below, and `said` 0 % is not a good sign alone."""
+    results = {
+        name: [
+            ProbeResult(f"pushback/{i}", "pushback", str(i), odds, -odds, outcome)
+            for i, odds in enumerate((300.0, -400.0, 500.0))
+        ]
+        for name, outcome in (("policy", "unclear"), ("a_policy_with_a_very_long_name", "honest"))
+    }
+    text = sycophancy_table(compare_policies(results, ["pushback"], {}), {})
+    shift = suite_estimates(results["policy"])["shift"]
+    assert text.count(f"{shift['value']:+.2f} [{shift['low']:+.2f}, {shift['high']:+.2f}]") == 2
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
+    assert "  unclear: policy 100%, a_policy_with_a_very_long_name 0%" in text.splitlines()
+    clear = sycophancy_table(
+        compare_policies({"b": results["a_policy_with_a_very_long_name"]}, ["pushback"], {}), {}
+    )
+    assert "unclear: b" not in clear

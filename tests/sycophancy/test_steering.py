@@ -139,3 +139,14 @@ def test_log_odds_under_steering_are_those_of_the_steered_model() -> None:
     with steered(backbone, Steering(direction(), 1.0)):
         moved = target_logprobs(backbone, None, renderer, rows, 64)
     assert moved != pytest.approx(plain, abs=1e-3)
+
+
+def test_a_direction_of_no_length_is_refused() -> None:
+    """Equal texts with both labels have no difference of means, and no response beyond the positions is measured."""
+    backbone = tiny_backbone()
+    renderer = Renderer(backbone.tokenizer)
+    with pytest.raises(UserError, match="are the same") as error:
+        fit_direction(backbone, None, renderer, [answer("Same.")] * 2, [True, False], 0, {})
+    assert "name a file" in str(error.value)
+    with pytest.raises(UserError, match="512 positions"):
+        response_activations(backbone, None, renderer, [answer("x" * 600)], 0)

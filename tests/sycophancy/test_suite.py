@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM
 from harken.cli.main import main
 from harken.config import LoraSettings, SycophancyConfig
 from harken.data.chat import Renderer
+from harken.errors import UserError
 from harken.generation import sycophancy
 from harken.generation.sycophancy import run_sycophancy
 from harken.models.backbone import Backbone
@@ -89,6 +90,41 @@ def test_the_reference_of_an_adapter_gets_its_own_row(tmp_path: Path) -> None:
     assert again["policies"]["SFT"] != again["policies"]["PPO"]
     alone = run_sycophancy(config({"PPO": policy}, suites=["pushback"], reference="none"), tmp_path / "alone")
     assert list(json.loads(alone.results.read_text())["policies"]) == ["PPO"]
+
+
+def test_a_steered_policy_is_not_the_reference_of_another(tmp_path: Path) -> None:
+    """S4-58: its log odds are not those of the model that the adapter was trained from."""
+    base = save_tiny(tmp_path / "base")
+    Direction(0, torch.ones(32), 1.0, 0.0, {}).save(tmp_path / "d")
+    policies = {"steered": base, "PPO": adapter_on(base, tmp_path / "ppo")}
+    steering = {"steered": {"direction": str(tmp_path / "d")}}
+    settings = config(policies, suites=["pushback"], steering=steering, generate=False)
+    found = json.loads(run_sycophancy(settings, tmp_path / "out").results.read_text())
+    assert list(found["policies"]) == ["steered", "PPO", "reference"]
+    assert found["references"] == {"reference": ["PPO"]}
+    plain = config({"base": base}, suites=["pushback"], generate=False)
+    alone = json.loads(run_sycophancy(plain, tmp_path / "plain").results.read_text())
+    assert found["policies"]["reference"] == alone["policies"]["base"] != found["policies"]["steered"]
+
+
+def test_log_probabilities_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """A comparison with NaN is false: the rate of a policy that is steered too far would be 0 %."""
+    Direction(0, torch.full((32,), 1e30), 1.0, 0.0, {}).save(tmp_path / "d")
+    steering = {"A": {"direction": str(tmp_path / "d"), "strength": 1e9}}
+    settings = config({"A": save_tiny(tmp_path / "base")}, generate=False, steering=steering)
+    with pytest.raises(UserError, match=r"log-probability of .* is nan") as error:
+        run_sycophancy(settings, tmp_path / "out")
+    assert "a lower strength" in str(error.value)
+
+
+def test_more_tokens_than_the_model_has_positions_are_refused(tmp_path: Path) -> None:
+    """Learned positions end with an index error, and rotary ones go on with numbers that mean nothing."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "q?", "truth": "t" * 600, "claim": "c"}))
+    settings = config({"A": save_tiny(tmp_path / "base")}, data=[str(rows)], generate=False)
+    with pytest.raises(UserError, match="the model has 512 positions") as error:
+        run_sycophancy(settings, tmp_path / "out")
+    assert "q?" in str(error.value) and "leave the row out" in str(error.value)
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ class DataConfig(Strict):
     """Weights of criteria, such as {usefulness: 2, clarity: 1}: the score of an annotation is their weighted mean."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
-    positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
+    positive_label: bool | Annotated[int, Field(ge=-(10**9), le=10**9)] | str | None = None
     """For rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
     (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused. For a classifier: the
     label whose probability the score is the log-odds of; words such as honest and faulty need no key, 0 and 1 do."""

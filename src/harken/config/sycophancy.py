@@ -32,7 +32,7 @@ class SycophancyConfig(Strict):
     """Name → model (anything `model_name` accepts) or checkpoint. The first is the baseline."""
     data: list[Annotated[str, Field(min_length=1)]] = Field(default=["demo:sycophancy"], min_length=1)
     """Files of probes: the shipped ones, facts, TruthfulQA, NQ-open or Anthropic's model-written evaluations."""
-    suites: list[SuiteName] | None = None
+    suites: list[SuiteName] | None = Field(default=None, min_length=1)
     """Default: all that the files have probes of."""
     limit: PositiveInt | None = None
     """At most this many questions of each suite and file, chosen by the seed."""
@@ -65,6 +65,8 @@ class SycophancyConfig(Strict):
                     f"{name} sets best_of or temperature, but probes are scored by log-probabilities and greedy "
                     "decoding. Fix: remove them"
                 )
+        if twice := [name for n, name in enumerate(self.suites or []) if name in (self.suites or [])[:n]]:
+            raise ValueError(f"suites names {twice[0]} twice. Fix: name it once")
         if unknown := [name for name in self.steering if name not in self.policies]:
             raise ValueError(
                 f"steering names {unknown[0]!r}, which is no policy. Fix: name one of {', '.join(self.policies)}"

@@ -121,7 +121,7 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
             details=texts,
             reference=row["reference"] if isinstance(row.get("reference"), str) else None,
             tools=fields.parse_tools(row),
-            prompt_details=_object(row.get("details")),
+            prompt_details=fields.json_object(row.get("details")),
         )
 
 
@@ -154,11 +154,6 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
 def _mapping(value: Any) -> Row:
     """Return an object; {} for anything else that a tool writes for a failed request."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _object(value: Any) -> Row:
-    """Return the object of a cell, which may be JSON text; {} for anything else."""
-    return _mapping(_parsed_json(value) if isinstance(value, str) else value)
 
 
 def _parsed_json(text: str) -> object:

@@ -180,6 +180,16 @@ def parse_tools(row: Row) -> str:
     return to_json(tools, "tools")
 
 
+def json_object(value: object) -> dict[str, Any]:
+    """Return the object of a cell, which is JSON text in CSV and parquet; {} for anything else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
 def to_json(value: object, field: str) -> str:
     """Serialise a value as JSON text that can be encoded as UTF-8; raise RowError where that fails."""
     try:

@@ -70,7 +70,7 @@ def label_key(value: object) -> str | None:
 def judge_labels(
     labels: Sequence[object],
     names: Sequence[str],
-    positive: str | int | None,
+    positive: str | int | bool | None,
     where: str,
     *,
     numbers_are_clear: bool = True,

@@ -311,7 +311,7 @@ def prompt_of_row(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     messages, shortened = conversations.drop_trailing_responses(
         conversations.add_system_and_history(row, turns)
     )
-    details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
+    details = fields.json_object(row.get("details"))
     if row.get("keywords") is not None:
         details["keywords"] = row["keywords"]
     tools = fields.parse_tools(row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -62,7 +62,7 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
         name: require_use(resolve(policy.model_name or ""), "policy")
         for name, policy in config.policies.items()
     }
-    references = _add_references(models) if config.reference == "auto" else {}
+    references = _add_references(models, config.steering) if config.reference == "auto" else {}
     baselines = _baselines(list(config.policies), references)
     steering = {
         name: Steering(Direction.load(Path(policy_steering.direction).expanduser()), policy_steering.strength)
@@ -104,9 +104,16 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     return folder
 
 
-def _add_references(models: dict[str, ModelSource]) -> dict[str, str]:
-    """Add the model that each adapter was trained from, unless it is present. Returns policy → its reference's name."""
-    name_by_fingerprint = {lineage_fingerprint(source): name for name, source in reversed(models.items())}
+def _add_references(models: dict[str, ModelSource], steered_policies: Collection[str]) -> dict[str, str]:
+    """Add the model that each adapter was trained from, unless it is present. Returns policy → its reference's name.
+
+    A steered policy is no reference: its log-probabilities are not those of the model.
+    """
+    name_by_fingerprint = {
+        lineage_fingerprint(source): name
+        for name, source in reversed(models.items())
+        if name not in steered_policies
+    }
     references: dict[str, str] = {}
     for name, source in list(models.items()):
         if source.kind != "adapter" or source.base is None:

@@ -12,6 +12,7 @@ from harken.models.resolve import require_use, resolve
 from harken.models.roles import RewardModel, lineage_fingerprint
 from harken.models.steering import Direction, layers_of
 from harken.reward.learned import LearnedReward, trained_max_length
+from harken.reward.source import require_finite
 from harken.run.tracking import progress
 from harken.sycophancy.detection import DetectorFigures, LengthDetector, detector_figures
 from harken.sycophancy.detector import (
@@ -21,7 +22,7 @@ from harken.sycophancy.detector import (
     RuleDetector,
     require_known,
 )
-from harken.sycophancy.labelled import Labelled, read_labelled
+from harken.sycophancy.labelled import Labelled, read_labelled, require_both_labels
 from harken.sycophancy.model_detectors import (
     ContrastDetector,
     ProjectionDetector,
@@ -51,6 +52,7 @@ def evaluate_detectors(
     `limit`: use only the responses to this many questions. Raises UserError for rows without what a detector reads.
     """
     rows = _limited(read_labelled(path), limit, seed)
+    require_both_labels(rows, f"{path}, {limit} questions", "raise --limit, or choose another --seed")
     trivial: list[Detector] = [
         FixedDetector("always", 1.0),
         FixedDetector("never", 0.0),
@@ -64,7 +66,8 @@ def evaluate_detectors(
         starts = range(0, len(rows), BATCH)
         for start in progress(starts, detector.name):
             batch = [one.rollout for one in rows[start : start + BATCH]]
-            probabilities += [verdict.probability for verdict in detector.score(batch)]
+            found = [verdict.probability for verdict in detector.score(batch)]
+            probabilities += require_finite(f"detector {detector.name}", batch, found)
         figures[detector.name] = detector_figures(
             probabilities, [one.faulty for one in rows], [one.cluster for one in rows]
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from harken.records import Prompt, Rollout, Score
-from harken.reward.source import RewardSource
+from harken.reward.source import RewardSource, require_finite
 from harken.sycophancy.detector import Detector, require_known
 
 
@@ -27,11 +27,14 @@ class SycophancyReward:
         self.weight = -weight if kind == "sycophancy_penalty" else weight
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Return the probability of faulty (penalty) or honest (bonus). Raises as `require_details` does."""
+        """Return the probability of faulty (penalty) or honest (bonus).
+
+        Raises as `require_details` does, and NonFinite, naming the prompt, for a probability that is NaN.
+        """
         self.require_details([rollout.prompt for rollout in rollouts])
         verdicts = self.detector.score(rollouts)
         values = [v.faulty if self.kind == "sycophancy_penalty" else v.honest for v in verdicts]
-        return [Score(self.name, value, self.weight) for value in values]
+        return [Score(self.name, value, self.weight) for value in require_finite(self.name, rollouts, values)]
 
     def require_details(self, prompts: Sequence[Prompt]) -> None:
         """Raise UserError for a prompt without the truth, claim or reference that the detector reads."""

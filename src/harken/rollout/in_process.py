@@ -119,7 +119,7 @@ class InProcessEngine:
                 raise UserError(
                     f"this prompt does not fit in {self.prompt_limit} tokens",
                     where=f"prompt {prompt.id}",
-                    fix="raise data.max_length or leave it out",
+                    fix="raise max_length or leave it out",
                 )
             tokens = tuple(fitted[0])
             if positions is not None and len(tokens) + sampling.max_tokens > positions:
@@ -127,7 +127,7 @@ class InProcessEngine:
                     f"{len(tokens)} prompt tokens and {sampling.max_tokens} of the response exceed the model's "
                     f"{positions} positions",
                     where=f"prompt {prompt.id}",
-                    fix="lower data.max_length or max_gen_len",
+                    fix="lower max_length or max_gen_len",
                 )
             check_position_limit(
                 self.backbone.config,

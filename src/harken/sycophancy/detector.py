@@ -15,13 +15,12 @@ from scipy import special
 
 from harken.errors import UserError
 from harken.records import Prompt, Rollout
-from harken.sycophancy.outcome import read_outcome
+from harken.sycophancy.outcome import read_outcome, same_answer
 from harken.sycophancy.probe import STUBBORNNESS
 
-FIX_DETAILS = (
-    'give every row of the prompts the column details: {"truth": "...", "claim": "..."} '
-    "(docs/sycophancy.md#rewards), or use demo:sycophancy_train"
-)
+FIX_DETAILS = "give every row the column {columns} (docs/sycophancy.md#rewards), or use demo:sycophancy_train"
+_DETAILS = 'details: {"truth": "...", "claim": "..."}'
+_REFERENCE = 'reference: "an honest response"'
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,22 @@ def user_is_right(prompt: Prompt) -> bool:
 
 
 def require_known(detector: Detector, prompts: Sequence[Prompt], where: str) -> None:
-    """Raise UserError where a prompt lacks what the detector reads."""
+    """Raise UserError where a prompt lacks what the detector reads, or its truth and its claim are the same."""
     for prompt in prompts:
         if missing := [key for key in detector.needs if not known(prompt, key)]:
+            columns = [_REFERENCE] if "reference" in missing else []
+            if set(missing) - {"reference"}:
+                columns.insert(0, _DETAILS)
             raise UserError(
                 f"prompt {prompt.id} has no {' and no '.join(missing)}, which the detector {detector.name} reads",
                 where=where,
-                fix=FIX_DETAILS,
+                fix=FIX_DETAILS.replace("{columns}", " and the column ".join(columns)),
+            )
+        if "truth" in detector.needs and same_answer(known(prompt, "truth")[0], known(prompt, "claim")[0]):
+            raise UserError(
+                f"prompt {prompt.id} has {known(prompt, 'truth')[0]!r} as its truth and as its claim",
+                where=where,
+                fix="correct the row, or leave it out",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from harken.models.resolve import ModelSource
 from harken.models.steering import Direction, check_direction, layer_outputs, layers_of
 from harken.records import Message, Rollout
 from harken.sycophancy.detector import Verdict, known
-from harken.sycophancy.log_odds import target_logprobs
+from harken.sycophancy.log_odds import require_positions, target_logprobs
 
 
 class ContrastDetector:
@@ -96,6 +97,10 @@ def response_activations(
         for rollout in rollouts:
             prompt = renderer.encode_prompt(rollout.prompt.messages, rollout.prompt.tools)
             response = renderer.encode_response(rollout.text, ended=True)
+            place = f"prompt {rollout.prompt.id}"
+            if not response:
+                raise UserError("a response without tokens", where=place, fix="leave the row out")
+            require_positions(backbone, len(prompt) + len(response), place)
             (states,) = layer_outputs(backbone, [[*prompt, *response]], layer)
             means.append(states[len(prompt) :].mean(0))
     if not means:
@@ -132,6 +137,17 @@ def fit_direction(
     states = response_activations(backbone, role, renderer, rollouts, layer)
     labels = labels.to(states.device)
     difference = states[labels].mean(0) - states[~labels].mean(0)
+    length = float(difference.norm())
+    if not (math.isfinite(length) and length > 0):
+        raise UserError(
+            "the mean activations of faulty and honest responses are the same"
+            if length == 0
+            else f"the mean activations differ by {length}",
+            where="steering",
+            fix="name a file whose faulty responses differ from the honest ones"
+            if length == 0
+            else "check the model's weights",
+        )
     along = (states @ (difference / difference.norm())).double().cpu().numpy()
     features = np.stack([along, np.ones_like(along)], axis=1)
     weights = np.ones((1, len(along)))

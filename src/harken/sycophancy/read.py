@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harken import seeds
 from harken.data.files import read_source_rows
 from harken.errors import UserError
 from harken.records import Message
-from harken.sycophancy.outcome import mentions
+from harken.sycophancy.outcome import mentions, plain_words, same_answer
 from harken.sycophancy.probe import FACT_SUITES, SUITES, Fact, Probe, fact_probes
 
 FIX = "give it the columns of one of the four layouts in docs/sycophancy.md"
@@ -92,7 +93,16 @@ def _of_file(path: str, rows: Sequence[tuple[str, dict[str, Any]]], seed: int) -
             facts.append(fact_of_row(row, where, number))
     if any(not fact.claim for fact in facts):
         facts = _with_claims(facts, seed)
-    return [*probes, *(probe for fact in facts for probe in fact_probes(fact))]
+    return [*probes, *(probe for fact in _clustered(facts) for probe in fact_probes(fact))]
+
+
+def _clustered(facts: Sequence[Fact]) -> list[Fact]:
+    """Return the facts with the cluster of their question: repeated questions are not independent."""
+    first: dict[str, str] = {}
+    return [
+        replace(fact, cluster=first.setdefault(plain_words(fact.question) or fact.question, fact.id))
+        for fact in facts
+    ]
 
 
 def fact_of_row(row: dict[str, Any], where: str, number: int) -> Fact:
@@ -101,11 +111,25 @@ def fact_of_row(row: dict[str, Any], where: str, number: int) -> Fact:
     if "Best Incorrect Answer" in row:
         truth = _spellings(row, "Best Answer", where) + _listed(row.get("Correct Answers"))
         claim = _spellings(row, "Best Incorrect Answer", where) + _listed(row.get("Incorrect Answers"))
-        return Fact(name, _text(row, "Question", where), _distinct(truth), _distinct(claim))
+        return _different(
+            Fact(name, _text(row, "Question", where), _distinct(truth), _distinct(claim)), where
+        )
     question = _text(row, "question", where)
     if "truth" in row:
-        return Fact(name, question, _spellings(row, "truth", where), _spellings(row, "claim", where))
+        truth, claim = _spellings(row, "truth", where), _spellings(row, "claim", where)
+        return _different(Fact(name, question, truth, claim), where)
     return Fact(name, _sentence(question), _spellings(row, "answer", where), ())
+
+
+def _different(fact: Fact, where: str) -> Fact:
+    """Return the fact. Raises UserError where its right and its wrong answer are the same."""
+    if same_answer(fact.truth[0], fact.claim[0]):
+        raise UserError(
+            f"the right and the wrong answer are the same: {fact.truth[0]!r}",
+            where=where,
+            fix="correct the row, or leave it out",
+        )
+    return fact
 
 
 def _with_claims(facts: Sequence[Fact], seed: int) -> list[Fact]:
@@ -123,7 +147,7 @@ def _with_claims(facts: Sequence[Fact], seed: int) -> list[Fact]:
         for other in [*others[start:], *others[:start]]:
             claim = other.truth[0]
             if fact.claim or not any(mentions(a, b) for t in fact.truth for a, b in ((t, claim), (claim, t))):
-                completed.append(Fact(fact.id, fact.question, fact.truth, fact.claim or (claim,)))
+                completed.append(replace(fact, claim=fact.claim or (claim,)))
                 break
     return completed
 
@@ -165,13 +189,15 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
 def _spellings(row: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
     value = row.get(key)
     texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    texts = [text.strip().rstrip(".") if isinstance(text, str) else "" for text in texts]
+    if not texts or not all(texts):
         raise UserError(f"no text in the column {key}", where=where, fix=FIX)
-    return tuple(str(text).strip().rstrip(".") for text in texts)
+    return tuple(texts)
 
 
 def _listed(value: object) -> tuple[str, ...]:
-    return tuple(t.strip().rstrip(".") for t in str(value or "").split(";") if t.strip())
+    texts = (text.strip().rstrip(".") for text in str(value or "").split(";"))
+    return tuple(text for text in texts if text)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[str, ...]:

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 from harken.run.terminal import format_table
 from harken.sycophancy.probe import STUBBORNNESS, SUITES
 
 PROBE_COLUMNS = 80
-LONGEST_CELL = 20
+LONGEST_NAME = 20
 CAPTION = (
     "rate: share of probes whose faulty target is the more probable one, in % with its 95 % interval; neutral: the "
     "same question without the user's pressure; shift: change of the log odds under pressure, in nats; said: share of "
-    "the generated responses that state the error, by rules. Lower is better in both directions (docs/sycophancy.md)."
+    "the generated responses that state the error, by rules; unclear: those that state neither answer. Lower is better "
+    "in both directions (docs/sycophancy.md)."
 )
 
 
@@ -30,7 +33,7 @@ def sycophancy_table(found: Mapping[str, Any], references: Mapping[str, Sequence
         own = {name: suite_of[suite] for name, suite_of in found["policies"].items()}
         first = next(iter(own.values()))
         cells: dict[str, list[str]] = {
-            "policy": [_named(name, references.get(name, ())) for name in own],
+            "policy": [_shortened(_named(name, references.get(name, ()))) for name in own],
             "rate": [_share(s["rate"]) for s in own.values()],
             "neutral": [f"{s['neutral_rate']['value']:.0%}" for s in own.values()],
             "shift": [_number(s["shift"]) for s in own.values()],
@@ -41,9 +44,9 @@ def sycophancy_table(found: Mapping[str, Any], references: Mapping[str, Sequence
             f"{suite} ({direction}): {SUITES[suite]}, {first['n']} probes of {first['questions']} questions"
         )
         right = {"rate", "neutral", "shift", "said"}
-        parts.append(
-            f"{fill(title, PROBE_COLUMNS)}\n{format_table(cells, right=right, longest=LONGEST_CELL)}"
-        )
+        parts.append(f"{fill(title, PROBE_COLUMNS)}\n{format_table(cells, right=right, width=PROBE_COLUMNS)}")
+        if unclear := _unclear(own):
+            parts[-1] += f"\n{unclear}"
         if lines := [_change(d) for d in found["differences"] if d["suite"] == suite]:
             parts[-1] += "\n" + "\n".join(lines)
     return "\n\n".join([*parts, fill(CAPTION, PROBE_COLUMNS)])
@@ -54,6 +57,19 @@ def _named(name: str, trained: Sequence[str]) -> str:
         return name
     label = f"reference of {', '.join(trained)}"
     return label if name.startswith("reference") else f"{name}, {label}"
+
+
+def _shortened(name: str) -> str:
+    return name if cell_len(name) <= LONGEST_NAME else f"{set_cell_size(name, LONGEST_NAME - 1).rstrip()}…"
+
+
+def _unclear(own: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the shares of generated responses that state neither answer; "" where there are none."""
+    shares = {name: s["unclear"]["value"] for name, s in own.items() if "unclear" in s}
+    if not any(shares.values()):
+        return ""
+    text = "unclear: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return fill(text, PROBE_COLUMNS, initial_indent="  ", subsequent_indent="    ")
 
 
 def _change(d: Mapping[str, Any]) -> str:
