@@ -4,7 +4,7 @@
 
 A study has n independent prompts. "normal" differences have mean 0 and variance 1; "skewed" ones are exponential with
 mean 1; "rate" are wins with probability 0.7. Data are synthetic, and the truth of each estimand is known. The table
-decides `LEAST_CLUSTERS` (docs/statistics.md); the standard error of a coverage in 4,000 studies is 0.3 points.
+decides `MIN_CLUSTERS` (docs/statistics.md); the standard error of a coverage in 4,000 studies is 0.3 points.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
     asked.add_argument("--refit-studies", type=int, default=500)
     asked.add_argument("--n", type=int, nargs="+", default=[*range(2, 13), 15, 20])
     given = result.parsed(asked, {"studies": 50, "draws": 200, "refit_studies": 5, "n": [2, 6]})
-    bootstrap.LEAST_CLUSTERS = 2  # the least number is what is measured here
+    bootstrap.MIN_CLUSTERS = 2  # the least number is what is measured here
     begun = time.monotonic()
     rows: dict[str, dict[str, float]] = {}
     for n in given.n:

@@ -51,7 +51,7 @@ REVIEW = [
     Mutant("review: two votes are two items", "review/statistics.py", "item_signs: sums.get(one.item.id, 0) + one.sign", "one.sign", f"{FIGURES}::test_votes_of_two_raters_on_an_item_are_one_item"),
     Mutant("review: the first item side is the winner", "review/outcomes.py", "UnblindedVote.score: {'first': -size, 'second': size}", "{'first': size, 'second': -size}", f"{FIGURES}::test_wins_ties_and_losses_by_hand"),
     Mutant("review: any calibration is good", "review/calibration.py", "calibration_of: right / len(gold) < study.config.calibration_accuracy", "False", f"{FIGURES}::test_calibration_decides_who_goes_on"),
-    Mutant("review: fast raters pass the calibration", "review/calibration.py", "calibration_of: fast > MOST_TOO_FAST * len(own)", "False", f"{FIGURES}::test_calibration_stops_who_votes_faster_than_reading"),
+    Mutant("review: fast raters pass the calibration", "review/calibration.py", "calibration_of: fast > MAX_TOO_FAST * len(own)", "False", f"{FIGURES}::test_calibration_stops_who_votes_faster_than_reading"),
     Mutant("review: changed votes pass the lock", "review/report.py", "require_locked: (found['study'], found['votes'], found['head']) != (study.hash, len(votes), head)", "False", f"{FIGURES}::test_the_lock_is_final_and_sees_changes"),
     Mutant("review: a lock with open items", "review/report.py", "_require_complete: len(done) < total and (not early)", "False", f"{FIGURES}::test_the_lock_is_final_and_sees_changes"),
     Mutant("agreement: nominal is ordinal", "maths/statistics/agreement.py", "_distances: level == 'nominal'", "False", KAPPAS),

@@ -15,7 +15,7 @@ DEGENERATE = "maths/test_clustered_intervals.py"
 FEW = "evaluation/test_few_prompts.py"
 
 BOOTSTRAP = [
-    ("two clusters have an interval", "enough_clusters: clusters >= LEAST_CLUSTERS", "clusters >= 2", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
+    ("two clusters have an interval", "enough_clusters: clusters >= MIN_CLUSTERS", "clusters >= 2", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
     ("BCa of two clusters", "bca_interval: not enough_clusters(clusters)", "False", f"{FEW}::test_bootstrap_intervals_need_the_least_number_of_clusters"),
     ("the seed is ignored", "_draw_counts: np.random.default_rng(seed)", "np.random.default_rng(0)", "maths/test_statistics.py::test_the_seed_decides"),
     ("replicates that do not vary give a point", "percentile_interval: found.constant", "False", f"{DEGENERATE}::test_a_mean_of_equal_values_has_no_interval"),

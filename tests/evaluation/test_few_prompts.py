@@ -16,7 +16,7 @@ from harken.evaluation.flip import flip_pair
 from harken.evaluation.tables import tables
 from harken.evaluation.verdict import headline
 from harken.maths.statistics.bootstrap import (
-    LEAST_CLUSTERS,
+    MIN_CLUSTERS,
     bca_interval,
     jackknife_ratio,
     percentile_interval,
@@ -55,7 +55,7 @@ def means(found: Any) -> Iterator[dict[str, Any]]:
             yield from means(value)
 
 
-@pytest.mark.parametrize("clusters", [1, 2, 3, LEAST_CLUSTERS - 1, LEAST_CLUSTERS, 40])
+@pytest.mark.parametrize("clusters", [1, 2, 3, MIN_CLUSTERS - 1, MIN_CLUSTERS, 40])
 def test_bootstrap_intervals_need_the_least_number_of_clusters(clusters: int):
     values = np.random.default_rng(clusters).exponential(size=clusters)
     replicates = resample_ratios(values[:, None], np.ones((clusters, 1)), 500, 0)[:, 0]
@@ -64,13 +64,11 @@ def test_bootstrap_intervals_need_the_least_number_of_clusters(clusters: int):
         percentile_interval(replicates, clusters=clusters),
         bca_interval(float(values.mean()), replicates, jackknife, clusters=clusters),
     ):
-        assert (
-            (low, high) == (-np.inf, np.inf) if clusters < LEAST_CLUSTERS else -np.inf < low < high < np.inf
-        )
+        assert (low, high) == (-np.inf, np.inf) if clusters < MIN_CLUSTERS else -np.inf < low < high < np.inf
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("prompts", [2, LEAST_CLUSTERS - 1])
+@pytest.mark.parametrize("prompts", [2, MIN_CLUSTERS - 1])
 def test_means_of_too_few_prompts_have_no_interval(prompts: int, samples: int):
     summary = study(prompts, samples=samples)
     found = list(means(summary))
@@ -89,7 +87,7 @@ def test_means_of_too_few_prompts_have_no_interval(prompts: int, samples: int):
 
 
 def test_enough_prompts_have_intervals():
-    summary = study(4 * LEAST_CLUSTERS)
+    summary = study(4 * MIN_CLUSTERS)
     assert all(figure["low"] is not None for figure in means(summary))
     assert "[–, –]" not in tables(summary, 200)
 
@@ -104,7 +102,7 @@ def test_what_counts_is_the_number_of_clusters():
 
 
 def test_a_slice_of_too_few_prompts_has_no_interval_though_the_whole_has_one():
-    summary = study(2 * LEAST_CLUSTERS - 1)
+    summary = study(2 * MIN_CLUSTERS - 1)
     pair = summary["pairs"][0]
     assert pair["reward"]["low"] is not None
     halves = {one["value"]: one for one in pair["slices"] if one["column"] == "domain"}

@@ -102,7 +102,7 @@ class Units:
         A prompt's samples are averaged first, over those that have a value. All columns share their draws.
         {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}. Where no cluster differs from another
         the bounds are those of `unvaried_interval`, given the least and largest value of a column in `limits`, and
-        None for other columns; they are None for fewer clusters than `LEAST_CLUSTERS` too. "no_interval" then says why.
+        None for other columns; they are None for fewer clusters than `MIN_CLUSTERS` too. "no_interval" then says why.
         """
         sums, counts, names = [], [], []
         for name, values in columns.items():

@@ -11,7 +11,7 @@ import numpy as np
 from harken.judging.both_orders import JudgedPair, order_figures
 from harken.judging.pair import ResponsePair
 from harken.judging.session import shown_share
-from harken.maths.statistics.agreement import AlphaInterval, rater_ceiling
+from harken.maths.statistics.agreement import AgreementInterval, rater_ceiling
 from harken.maths.statistics.agreement_intervals import cohen_interval
 from harken.maths.statistics.intervals import clustered_jeffreys, clustered_mean_interval
 from harken.records import Preference
@@ -23,7 +23,7 @@ LENGTH_WORDS = {
     SHORTER: "prefers the shorter response more often than people do",
 }
 MAX_LISTED_VALUES = 12
-LEAST_SLICE = 5
+MIN_SLICE_PAIRS = 5
 """Minimum number of pairs in a listed slice."""
 
 
@@ -104,7 +104,9 @@ def _rate(values: Sequence[float], pairs: Sequence[LabelledPair]) -> dict[str, A
 
 def _kappa(rows: Sequence[tuple[LabelledPair, JudgedPair]], draws: int, seed: int) -> dict[str, Any] | None:
     people, judge = [pair.side for pair, _ in rows], [judge_side(judged) for _, judged in rows]
-    interval: AlphaInterval | None = cohen_interval(people, judge, draws, seed) if rows and draws else None
+    interval: AgreementInterval | None = (
+        cohen_interval(people, judge, draws, seed) if rows and draws else None
+    )
     return (
         None
         if interval is None
@@ -156,7 +158,9 @@ def _slices(rows: Sequence[tuple[LabelledPair, JudgedPair]]) -> dict[str, dict[s
             for name in values
         }
         large_enough = {
-            name: slice_rows for name, slice_rows in rows_by_name.items() if len(slice_rows) >= LEAST_SLICE
+            name: slice_rows
+            for name, slice_rows in rows_by_name.items()
+            if len(slice_rows) >= MIN_SLICE_PAIRS
         }
         if len(large_enough) > 1:
             slices[column] = {

@@ -15,7 +15,7 @@ from harken.review.outcomes import UnblindedVote, unblind
 from harken.review.study import Study
 from harken.review.votes import Vote
 
-MOST_TOO_FAST = 0.25
+MAX_TOO_FAST = 0.25
 """Share of the calibration's votes that may be too fast."""
 CalibrationStatus = Literal["none", "unfinished", "go", "no-go"]
 
@@ -60,8 +60,8 @@ def calibration_of(study: Study, votes: Sequence[Vote], rater: str) -> Calibrati
     if status == "go" and gold and right / len(gold) < study.config.calibration_accuracy:
         status = "no-go"
         reason = f"fewer than {study.config.calibration_accuracy:.0%} of the gold right"
-    elif status == "go" and fast_count > MOST_TOO_FAST * len(rater_votes):
-        status, reason = "no-go", f"more than {MOST_TOO_FAST:.0%} of the votes were faster than reading"
+    elif status == "go" and fast_count > MAX_TOO_FAST * len(rater_votes):
+        status, reason = "no-go", f"more than {MAX_TOO_FAST:.0%} of the votes were faster than reading"
     return CalibrationResult(
         rater,
         status,

@@ -13,7 +13,7 @@ from harken.review.study import Study
 from harken.review.votes import Vote, current_votes
 
 Outcome = Literal["first", "second", "tie", "both_bad", "skip"]
-LEAST_SECONDS = 1.0
+MIN_SECONDS = 1.0
 """A vote faster than this is too fast whatever the texts are."""
 
 
@@ -53,7 +53,7 @@ class UnblindedVote:
     def too_fast(self, words_per_second: float) -> bool:
         """Return whether both responses cannot have been read in the time."""
         words = sum(count_words(text) for text in self.item.texts)
-        return self.vote.seconds < max(LEAST_SECONDS, words / words_per_second)
+        return self.vote.seconds < max(MIN_SECONDS, words / words_per_second)
 
 
 def unblind(study: Study, votes: Sequence[Vote]) -> list[UnblindedVote]:

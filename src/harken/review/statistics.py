@@ -213,7 +213,7 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     """Fit Bradley–Terry strengths with Rao–Kupper ties to all items, in nats relative to the baseline.
 
     None where the votes do not connect all policies. Intervals come from fits to resampled prompts; there are none for
-    fewer than `bootstrap.LEAST_CLUSTERS` prompts.
+    fewer than `bootstrap.MIN_CLUSTERS` prompts.
     """
     size, place = len(study.policies), {name: i for i, name in enumerate(study.policies)}
     prompts: dict[str, int] = {}

@@ -36,89 +36,95 @@ def aggregate_raters(
     Records that are single votes of named raters on the same two responses become one. A record whose label changes
     side swaps `chosen` and `rejected`. Raises UserError when no row has votes, and when a rule needs to know who voted.
     """
-    merged = _merge_votes([one for one in records if isinstance(one, Preference)])
-    voted = [one for one in merged if one.raters]
+    merged = _merge_votes([record for record in records if isinstance(record, Preference)])
+    voted = [record for record in merged if record.raters]
     if not voted:
         raise UserError(
             f"data.raters is {rule}, and no row has votes", where=where, fix="set data.raters to null"
         )
     if rule == "majority":
-        probabilities = [0.5 + majority_vote(one.raters) / 2 for one in voted]
+        probabilities = [0.5 + majority_vote(record.raters) / 2 for record in voted]
         detail = "hard labels, ties 1/2"
     elif rule == "weighted":
-        by_voter, detail = _weights_of(voted, weights, where)
-        probabilities = [_weighted_share(one, by_voter) for one in voted]
+        by_voter, detail = _voter_weights(voted, weights, where)
+        probabilities = [_weighted_share(record, by_voter) for record in voted]
     else:
         probabilities, detail = _posterior(voted, where)
     labels = dict(zip(map(id, voted), probabilities, strict=True))
-    found: list[Preference | TokenPair] = [one for one in records if isinstance(one, TokenPair)]
-    found += [_labelled(one, labels.get(id(one))) for one in merged]
-    votes = sum(len(one.raters) for one in voted)
-    golden = sum(one.gold is not None for one in merged)
+    aggregated: list[Preference | TokenPair] = [record for record in records if isinstance(record, TokenPair)]
+    aggregated += [_with_label(record, labels.get(id(record))) for record in merged]
+    votes = sum(len(record.raters) for record in voted)
+    golden = sum(record.gold is not None for record in merged)
     note = f"raters: {rule} of {votes:,} votes on {len(voted):,} pairs ({detail})"
-    return found, note + (f"; {golden:,} golden rows keep their known label" if golden else "")
+    return aggregated, note + (f"; {golden:,} golden rows keep their known label" if golden else "")
 
 
 def _merge_votes(records: Sequence[Preference]) -> list[Preference]:
     """Merge records that are one vote each on the same two responses; the others stay as they are, in order."""
-    found: dict[object, Preference] = {}
-    for place, one in enumerate(records):
-        if one.raters or len(one.voters) != 1:
-            found[place] = one
+    merged: dict[object, Preference] = {}
+    for index, record in enumerate(records):
+        if record.raters or len(record.voters) != 1:
+            merged[index] = record
             continue
-        key = (one.prompt.messages, one.prompt.tools, frozenset((one.chosen, one.rejected)))
-        sign = float(np.sign(one.label - 0.5)) * (one.strength or 1.0)
-        before = found.get(key)
-        if before is None:
-            found[key] = replace(one, raters=(sign,), rater="")
+        key = (record.prompt.messages, record.prompt.tools, frozenset((record.chosen, record.rejected)))
+        sign = float(np.sign(record.label - 0.5)) * (record.strength or 1.0)
+        earlier = merged.get(key)
+        if earlier is None:
+            merged[key] = replace(record, raters=(sign,), rater="")
             continue
-        same = one.chosen == before.chosen
-        gold = before.gold if before.gold is not None or one.gold is None else one.gold * (1 if same else -1)
-        found[key] = replace(
-            before,
-            raters=(*before.raters, sign if same else -sign + 0.0),
-            voters=(*before.voters, *one.voters),
+        same_side = record.chosen == earlier.chosen
+        gold = (
+            earlier.gold
+            if earlier.gold is not None or record.gold is None
+            else record.gold * (1 if same_side else -1)
+        )
+        merged[key] = replace(
+            earlier,
+            raters=(*earlier.raters, sign if same_side else -sign + 0.0),
+            voters=(*earlier.voters, *record.voters),
             gold=gold,
-            chosen_first=before.chosen_first if before.chosen_first is not None or one.chosen_first is None
-            else one.chosen_first == same,
+            chosen_first=earlier.chosen_first if earlier.chosen_first is not None or record.chosen_first is None
+            else record.chosen_first == same_side,
         )  # fmt: skip
-    return list(found.values())
+    return list(merged.values())
 
 
-def _labelled(one: Preference, probability: float | None) -> Preference:
+def _with_label(record: Preference, probability: float | None) -> Preference:
     """Return the record with P(chosen is better) as its label, sides swapped where the other one is better."""
-    if one.gold is not None:
-        probability = 0.5 + float(np.sign(one.gold)) / 2
+    if record.gold is not None:
+        probability = 0.5 + float(np.sign(record.gold)) / 2
     if probability is None:
-        return one
-    strength = (one.strength or 1.0) if probability != 0.5 else 0.0
+        return record
+    strength = (record.strength or 1.0) if probability != 0.5 else 0.0
     if probability >= 0.5:
-        return replace(one, label=probability, strength=strength)
+        return replace(record, label=probability, strength=strength)
     return replace(
-        one,
-        chosen=one.rejected,
-        rejected=one.chosen,
+        record,
+        chosen=record.rejected,
+        rejected=record.chosen,
         label=1.0 - probability,
         strength=strength,
-        raters=tuple(-vote + 0.0 for vote in one.raters),
-        written_by=one.written_by[::-1],
-        chosen_first=None if one.chosen_first is None else not one.chosen_first,
-        gold=None if one.gold is None else -one.gold + 0.0,
+        raters=tuple(-vote + 0.0 for vote in record.raters),
+        written_by=record.written_by[::-1],
+        chosen_first=None if record.chosen_first is None else not record.chosen_first,
+        gold=None if record.gold is None else -record.gold + 0.0,
     )
 
 
-def _weighted_share(one: Preference, weight: Mapping[Voter, float]) -> float:
+def _weighted_share(record: Preference, weight: Mapping[Voter, float]) -> float:
     """Return the weighted share of votes for `chosen`; a tie counts half, and votes of no weight at all are a tie."""
-    weights = [weight[voter] for voter in one.voters or (Voter(),) * len(one.raters)]
+    weights = [weight[voter] for voter in record.voters or (Voter(),) * len(record.raters)]
     total = sum(weights)
     if total == 0:
         return 0.5
-    return sum(w * (0.5 + float(np.sign(v)) / 2) for w, v in zip(weights, one.raters, strict=True)) / total
+    return sum(w * (0.5 + float(np.sign(v)) / 2) for w, v in zip(weights, record.raters, strict=True)) / total
 
 
-def _weights_of(voted: Sequence[Preference], weights: Weights, where: str) -> tuple[dict[Voter, float], str]:
+def _voter_weights(
+    voted: Sequence[Preference], weights: Weights, where: str
+) -> tuple[dict[Voter, float], str]:
     """Return the weight of every voter, and how it was found."""
-    voters = {voter for one in voted for voter in one.voters} | {Voter()}
+    voters = {voter for record in voted for voter in record.voters} | {Voter()}
     if weights == "gold":
         return _gold_weights(voted, voters, where)
     if weights is None:
@@ -132,15 +138,15 @@ def _weights_of(voted: Sequence[Preference], weights: Weights, where: str) -> tu
             voter: 1.0 if voter.weight is None else voter.weight for voter in voters
         }, "weights in the rows"
     known = {voter.name for voter in voters} | {voter.group for voter in voters}
-    if strange := [name for name in weights if name not in known]:
+    if unknown := [name for name in weights if name not in known]:
         named = ", ".join(sorted(known - {""})[:MAX_NOTED]) or "none"
         raise UserError(
-            f"{strange[0]!r} is no rater and no group of raters; there are {named}",
+            f"{unknown[0]!r} is no rater and no group of raters; there are {named}",
             where="data.rater_weights",
             fix="name raters or groups of the rows",
         )
-    found = {voter: weights.get(voter.name, weights.get(voter.group, 1.0)) for voter in voters}
-    return found, "weights of data.rater_weights, 1 for others"
+    by_voter = {voter: weights.get(voter.name, weights.get(voter.group, 1.0)) for voter in voters}
+    return by_voter, "weights of data.rater_weights, 1 for others"
 
 
 def _gold_weights(
@@ -152,28 +158,28 @@ def _gold_weights(
     Source: Nitzan and Paroush 1982, International Economic Review 23:289.
     """
     right: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
-    for one in voted:
-        for voter, vote in zip(one.voters, one.raters, strict=False) if one.gold else ():
-            seen[voter.name] += 1
-            right[voter.name] += float(np.sign(vote)) == float(np.sign(one.gold or 0.0))
-    if not seen or not any(seen):
+    counts: Counter[str] = Counter()
+    for record in voted:
+        for voter, vote in zip(record.voters, record.raters, strict=False) if record.gold else ():
+            counts[voter.name] += 1
+            right[voter.name] += float(np.sign(vote)) == float(np.sign(record.gold or 0.0))
+    if not counts or not any(counts):
         raise UserError(
             "data.rater_weights is gold, and no golden row has votes of named raters",
             where=where,
             fix=FIX_NAMES,
         )
-    share = {name: (right[name] + 1) / (seen[name] + 2) for name in {voter.name for voter in voters}}
-    by_name = {name: max(0.0, math.log(p / (1 - p))) for name, p in share.items()}
-    listed = ", ".join(f"{name} {right[name]}/{n}" for name, n in seen.most_common(MAX_NOTED))
+    accuracy = {name: (right[name] + 1) / (counts[name] + 2) for name in {voter.name for voter in voters}}
+    by_name = {name: max(0.0, math.log(p / (1 - p))) for name, p in accuracy.items()}
+    listed = ", ".join(f"{name} {right[name]}/{n}" for name, n in counts.most_common(MAX_NOTED))
     return {voter: by_name[voter.name] for voter in voters}, f"weights by golden rows right: {listed}"
 
 
 def _posterior(voted: Sequence[Preference], where: str) -> tuple[list[float], str]:
     """Return P(chosen is better) + P(tie) / 2 of each record by Dawid and Skene's model."""
-    names = sorted({voter.name for one in voted for voter in one.voters if voter.name})
+    names = sorted({voter.name for record in voted for voter in record.voters if voter.name})
     if not names or any(
-        len(one.voters) != len(one.raters) or not all(v.name for v in one.voters) for one in voted
+        len(record.voters) != len(record.raters) or not all(v.name for v in record.voters) for record in voted
     ):
         raise UserError(
             "data.raters is dawid_skene, and some votes do not say whose they are", where=where, fix=FIX_NAMES
@@ -181,30 +187,32 @@ def _posterior(voted: Sequence[Preference], where: str) -> tuple[list[float], st
     index = {name: i for i, name in enumerate(names)}
     # The classes are the two responses in an order that the votes did not decide: as shown, else by their hash.
     # In a file with a shown order, a row that has no side kept that order.
-    shown = any(one.chosen_first is not None for one in voted)
-    turned = [
-        (not one.chosen_first if one.chosen_first is not None else False) if shown else _by_hash(one)
-        for one in voted
+    shown = any(record.chosen_first is not None for record in voted)
+    swapped = [
+        (not record.chosen_first if record.chosen_first is not None else False)
+        if shown
+        else _rejected_is_first(record)
+        for record in voted
     ]
-    ties = any(vote == 0 for one in voted for vote in one.raters)
+    ties = any(vote == 0 for record in voted for vote in record.raters)
     votes = [
-        (i, index[voter.name], 2 if vote == 0 else int((vote > 0) == turn))
-        for i, (one, turn) in enumerate(zip(voted, turned, strict=True))
-        for voter, vote in zip(one.voters, one.raters, strict=True)
+        (i, index[voter.name], 2 if vote == 0 else int((vote > 0) == swap))
+        for i, (record, swap) in enumerate(zip(voted, swapped, strict=True))
+        for voter, vote in zip(record.voters, record.raters, strict=True)
     ]
     fit = dawid_skene(VoteTable.of(votes, len(voted), len(names), 2 + ties))
     first = fit.posterior[:, 0] + (fit.posterior[:, 2] / 2 if ties else 0.0)
-    found = [float(1 - p if turn else p) for p, turn in zip(first, turned, strict=True)]
+    probabilities = [float(1 - p if swap else p) for p, swap in zip(first, swapped, strict=True)]
     right = fit.reliability()
     listed = ", ".join(f"{name} {right[i]:.2f}" for i, name in enumerate(names[:MAX_NOTED]))
-    ended = (
+    em_note = (
         f"converged in {fit.iterations} steps"
         if fit.converged
         else f"not converged in {fit.iterations} steps"
     )
-    return found, f"{ended}; probability that a rater is right: {listed}"
+    return probabilities, f"{em_note}; probability that a rater is right: {listed}"
 
 
-def _by_hash(one: Preference) -> bool:
+def _rejected_is_first(record: Preference) -> bool:
     """Return whether `rejected` counts as the first response."""
-    return hashlib.sha256(one.rejected.encode()).digest() < hashlib.sha256(one.chosen.encode()).digest()
+    return hashlib.sha256(record.rejected.encode()).digest() < hashlib.sha256(record.chosen.encode()).digest()

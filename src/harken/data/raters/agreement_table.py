@@ -7,15 +7,15 @@ from typing import Any
 
 from harken.run.terminal import format_table
 
-LEAST_SIGNIFICANT = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 MAX_LISTED_RATERS = 30
 """Raters, and pairs of raters, that are printed; the JSON has all."""
-_HABITS = {
+_HABIT_TEXTS = {
     "first_than_others": "chooses the first side {more} often than the others",
     "longer_than_others": "chooses the longer response {more} often than the others",
     "higher_than_others": "scores {higher} than the others",
 }
-_COURSES = {
+_DRIFT_TEXTS = {
     "with_others": "agrees with the others",
     "first": "departs from the others to the first side",
     "ties": "departs from the others to a tie",
@@ -26,7 +26,7 @@ _COURSES = {
 
 def rater_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: int = 80) -> list[str]:
     """Return the tables and findings as lines of at most `width` columns where words allow."""
-    lines = [_head(report), *_dropped(report), *_figures(report, width)]
+    lines = [_header_line(report), *_dropped(report), *_figures(report, width)]
     lines += _pairs(report["cohen_kappa"], width)
     lines += _raters(report, width)
     lines += _reliability(report["dawid_skene"], width)
@@ -34,7 +34,7 @@ def rater_lines(report: Mapping[str, Any], verdict: Mapping[str, Any], width: in
     return [*lines, *_noise(report), f"{verdict['status']}: {verdict['why']}", *_gold(verdict)]
 
 
-def _head(report: Mapping[str, Any]) -> str:
+def _header_line(report: Mapping[str, Any]) -> str:
     count = len(report["raters"])
     who = f"{count:,} rater{'' if count == 1 else 's'}" if report["named"] else "raters without names"
     return (
@@ -70,12 +70,12 @@ def _pairs(kappas: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     if not kappas:
         return []
     listed = kappas[:MAX_LISTED_RATERS]
-    numbers = [_number(one["kappa"]) for one in listed]
+    numbers = [_number(entry["kappa"]) for entry in listed]
     cells = {
-        "raters": [" and ".join(one["raters"]) for one in listed],
+        "raters": [" and ".join(entry["raters"]) for entry in listed],
         "Cohen's kappa": [number[0] for number in numbers],
         "95 % interval": [number[1] for number in numbers],
-        "rows": [f"{one['rows']:,}" for one in listed],
+        "rows": [f"{entry['rows']:,}" for entry in listed],
     }
     more = (
         [f"… and {len(kappas) - MAX_LISTED_RATERS:,} more pairs"] if len(kappas) > MAX_LISTED_RATERS else []
@@ -88,9 +88,9 @@ def _raters(report: Mapping[str, Any], width: int) -> list[str]:
     if not raters:
         return []
     cells = {
-        "rater": [one["rater"] for one in raters],
-        "votes": [f"{one['votes']:,}" for one in raters],
-        "as most others": [_percent(one["with_others"])[0] for one in raters],
+        "rater": [rater["rater"] for rater in raters],
+        "votes": [f"{rater['votes']:,}" for rater in raters],
+        "as most others": [_percent(rater["with_others"])[0] for rater in raters],
     }
     for name, title in (
         ("ties", "ties"),
@@ -98,10 +98,10 @@ def _raters(report: Mapping[str, Any], width: int) -> list[str]:
         ("longer", "longer"),
         ("higher_than_others", "higher"),
     ):
-        if any(one.get(name) for one in raters):
-            cells[title] = [_percent(one.get(name))[0] for one in raters]
-    if any(one["gold"] for one in raters):
-        cells["gold right"] = [_percent(one["gold"])[0] for one in raters]
+        if any(rater.get(name) for rater in raters):
+            cells[title] = [_percent(rater.get(name))[0] for rater in raters]
+    if any(rater["gold"] for rater in raters):
+        cells["gold right"] = [_percent(rater["gold"])[0] for rater in raters]
     more = len(report["raters"]) - len(raters)
     table = format_table(cells, right=set(list(cells)[1:]), width=width, longest=24).splitlines()
     return ["", *table, *([f"… and {more:,} more raters"] if more else []), ""]
@@ -147,11 +147,11 @@ def _findings(report: Mapping[str, Any]) -> list[str]:
 
 def _habit_lines(rater: Mapping[str, Any]) -> list[str]:
     lines = []
-    for name, words in _HABITS.items():
+    for name, words in _HABIT_TEXTS.items():
         habit = rater.get(name)
-        if habit and habit["holm_p"] < LEAST_SIGNIFICANT:
-            up = habit["value"] > 0.5
-            text = words.format(more="more" if up else "less", higher="higher" if up else "lower")
+        if habit and habit["holm_p"] < SIGNIFICANCE_LEVEL:
+            is_more = habit["value"] > 0.5
+            text = words.format(more="more" if is_more else "less", higher="higher" if is_more else "lower")
             lines.append(
                 f"{rater['rater']} {text}: {habit['count']:,} of {habit['n']:,} rows that differ "
                 f"(p {habit['holm_p']:.2g})"
@@ -161,9 +161,9 @@ def _habit_lines(rater: Mapping[str, Any]) -> list[str]:
 
 def _drift_lines(rater: Mapping[str, Any]) -> list[str]:
     lines = []
-    for name, words in _COURSES.items():
+    for name, words in _DRIFT_TEXTS.items():
         drift = rater["drift"].get(name)
-        if drift and drift["p"] is not None and drift["holm_p"] < LEAST_SIGNIFICANT:
+        if drift and drift["p"] is not None and drift["holm_p"] < SIGNIFICANCE_LEVEL:
             before, after = (drift[half] for half in ("first_half", "second_half"))
             lines.append(
                 f"{rater['rater']} drifts: {words} in {before['count']:,} of {before['n']:,} cases of the first "
@@ -173,30 +173,34 @@ def _drift_lines(rater: Mapping[str, Any]) -> list[str]:
 
 
 def _noise(report: Mapping[str, Any]) -> list[str]:
-    found = report["majorities"]
-    if not found:
+    majorities = report["majorities"]
+    if not majorities:
         return []
-    of = ", ".join(f"{n}: {value:.1%}" for n, value in found["right"].items())
-    return [f"if raters err independently and equally often, a majority of so many is right: {of}"]
+    listed = ", ".join(f"{n}: {value:.1%}" for n, value in majorities["right"].items())
+    return [f"if raters err independently and equally often, a majority of so many is right: {listed}"]
 
 
 def _gold(verdict: Mapping[str, Any]) -> list[str]:
     return [
-        f"  {name}: {one['status']}, {one['why']}"
-        for name, one in verdict["raters"].items()
-        if one["status"] != "unclear"
+        f"  {name}: {rater_verdict['status']}, {rater_verdict['why']}"
+        for name, rater_verdict in verdict["raters"].items()
+        if rater_verdict["status"] != "unclear"
     ][:MAX_LISTED_RATERS]
 
 
-def _percent(found: Mapping[str, Any] | None) -> tuple[str, str]:
+def _percent(share: Mapping[str, Any] | None) -> tuple[str, str]:
     return (
         ("–", "–")
-        if found is None
-        else (f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}")
+        if share is None
+        else (f"{share['value']:.1%}", f"{share['low']:.1%} to {share['high']:.1%}")
     )
 
 
-def _number(found: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if found is None:
+def _number(estimate: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if estimate is None:
         return "–", "–", "–"
-    return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}", f"{found['rows']:,}"
+    return (
+        f"{estimate['value']:.3f}",
+        f"{estimate['low']:.3f} to {estimate['high']:.3f}",
+        f"{estimate['rows']:,}",
+    )

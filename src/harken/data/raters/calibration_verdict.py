@@ -28,8 +28,8 @@ class CalibrationThresholds:
         cls, kind: str, alpha: float | None = None, gold: float | None = None
     ) -> CalibrationThresholds:
         """Return the thresholds given, else those of the kind of labels."""
-        least = MIN_ALPHA_COMPARISONS if kind == "comparisons" else MIN_ALPHA_LABELS
-        return cls(least if alpha is None else alpha, MIN_GOLD if gold is None else gold)
+        default_alpha = MIN_ALPHA_COMPARISONS if kind == "comparisons" else MIN_ALPHA_LABELS
+        return cls(default_alpha if alpha is None else alpha, MIN_GOLD if gold is None else gold)
 
 
 def calibration_verdict(report: Mapping[str, Any], thresholds: CalibrationThresholds) -> dict[str, Any]:
@@ -45,17 +45,17 @@ def calibration_verdict(report: Mapping[str, Any], thresholds: CalibrationThresh
     if alpha is None:
         why = "alpha is not defined: no row has two votes, or all votes are equal"
     else:
-        found = (
+        alpha_text = (
             f"alpha ({level}) {alpha['value']:.3f}, 95 % interval {alpha['low']:.3f} to {alpha['high']:.3f}"
         )
         if alpha["low"] >= thresholds.alpha:
-            status, why = "go", f"{found}, is at least {thresholds.alpha:g}"
+            status, why = "go", f"{alpha_text}, is at least {thresholds.alpha:g}"
         elif alpha["high"] < thresholds.alpha:
-            status, why = "no-go", f"{found}, is below {thresholds.alpha:g}"
+            status, why = "no-go", f"{alpha_text}, is below {thresholds.alpha:g}"
         else:
-            why = f"{found}, includes {thresholds.alpha:g}: label more rows twice"
-    raters = {one["rater"]: _rater(one["gold"], thresholds) for one in report["raters"]}
-    failed = [name for name, one in raters.items() if one["status"] == "no-go"]
+            why = f"{alpha_text}, includes {thresholds.alpha:g}: label more rows twice"
+    raters = {rater["rater"]: _rater(rater["gold"], thresholds) for rater in report["raters"]}
+    failed = [name for name, rater in raters.items() if rater["status"] == "no-go"]
     if failed:
         status, why = "no-go", f"{', '.join(failed)}: fewer than {thresholds.gold:.0%} of gold right; {why}"
     return {"status": status, "why": why, "level": level, "thresholds": asdict(thresholds), "raters": raters}

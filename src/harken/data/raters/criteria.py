@@ -27,37 +27,37 @@ def combine_criteria(
     It replaces a score that the annotation has. A row that lacks one of the criteria becomes a RowError. Raises
     UserError when no row has criteria.
     """
-    found: list[LocatedRow] = []
+    scored_rows: list[LocatedRow] = []
     combined = 0
     for place, row in rows:
         try:
-            new = _row(row, weights) if isinstance(row, dict) else row
-            combined += new is not row
+            scored = _row(row, weights) if isinstance(row, dict) else row
+            combined += scored is not row
         except RowError as error:
-            new = error
+            scored = error
             combined += 1
-        found.append((place, new))
+        scored_rows.append((place, scored))
     if not combined:
         raise UserError(
             f"data.criteria names {', '.join(weights)}, and no row has criteria",
             where=where,
             fix="write them as {criteria: {name: number}} in each annotation (docs/people.md), or remove data.criteria",
         )
-    return found
+    return scored_rows
 
 
 def _row(row: dict[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
     """Return the row with scores; the row itself if it has no criteria."""
-    new = dict(row)
+    scored = dict(row)
     for column in ("individual_preference", *LISTS):
         entries = row.get(column)
         if isinstance(entries, list) and any(_criteria(entry) is not None for entry in entries):
-            new[column] = [_scored(entry, weights) for entry in entries]
+            scored[column] = [_scored(entry, weights) for entry in entries]
             if column == "individual_preference":
-                new.pop("overall_preference", None)
+                scored.pop("overall_preference", None)
     if _criteria(row) is not None:
-        new["overall_preference"] = _score(row, weights)
-    return new if new != row else row
+        scored["overall_preference"] = _score(row, weights)
+    return scored if scored != row else row
 
 
 def _scored(entry: object, weights: Mapping[str, float]) -> object:
@@ -69,10 +69,10 @@ def _scored(entry: object, weights: Mapping[str, float]) -> object:
 
 def _score(annotation: Mapping[str, Any], weights: Mapping[str, float]) -> float:
     """Return the weighted mean of the criteria."""
-    given = _criteria(annotation) or {}
+    criteria = _criteria(annotation) or {}
     total = 0.0
     for name, weight in weights.items():
-        value = given.get(name)
+        value = criteria.get(name)
         if isinstance(value, Mapping):
             value = next((value[key] for key in _RATINGS if key in value), None)
         number = to_float(value)

@@ -60,7 +60,7 @@ class RatedRow:
 
 @dataclass(frozen=True)
 class RatedRows:
-    """Hold the rows of a file. `named`: votes name their rater; else a list has no identities, only values.
+    """Hold the rows of a file. `named`: votes name their rater; otherwise only their values are known.
 
     `unread`: examples of labels that could not be read.
     """
@@ -78,7 +78,7 @@ class RatedRows:
     def raters(self) -> list[str]:
         """Return the raters in order of their names; numbers in names sort as numbers. [] if they are not named."""
         names = {vote.rater for row in self.rows for vote in row.votes} if self.named else set()
-        return sorted(names, key=_natural)
+        return sorted(names, key=_natural_sort_key)
 
     def verdict(self, value: float) -> float:
         """Return what two raters must share to agree: the side of a comparison, the value of a score or a label."""
@@ -111,7 +111,7 @@ def read_rated_rows(
     """
     located = rename_columns(files.read_source_rows(path, split), renamed or {}, path)
     objects = [row for _, row in located if isinstance(row, dict)]
-    layout = _layout(objects, columns, path)
+    layout = _detect_layout(objects, columns, path)
     reader = _Reader(path, layout, columns, objects)
     for place, (_, row) in enumerate(located):
         if not isinstance(row, dict):
@@ -124,8 +124,8 @@ def read_rated_rows(
     return reader.finish()
 
 
-def _layout(rows: Sequence[Row], columns: RaterColumns, path: str) -> str:
-    head = rows[:100]
+def _detect_layout(rows: Sequence[Row], columns: RaterColumns, path: str) -> str:
+    first_rows = rows[:100]
     if columns.raters:
         if missing := [name for name in columns.raters if not any(name in row for row in rows)]:
             raise UserError(
@@ -136,13 +136,13 @@ def _layout(rows: Sequence[Row], columns: RaterColumns, path: str) -> str:
         return "columns"
     if columns.rater or columns.label or columns.item:
         return "long"
-    if any(isinstance(row.get("individual_preference"), list) for row in head):
+    if any(isinstance(row.get("individual_preference"), list) for row in first_rows):
         return "individual_preference"
-    if any(pair_layouts.annotator_columns(row) for row in head):
+    if any(pair_layouts.annotator_columns(row) for row in first_rows):
         return "columns"
-    if any(isinstance(row.get(name), list) for row in head for name in LABEL_LISTS):
+    if any(isinstance(row.get(name), list) for row in first_rows for name in LABEL_LISTS):
         return "ratings"
-    if head and _long_columns(head[0], columns) is not None:
+    if first_rows and _long_columns(first_rows[0], columns) is not None:
         return "long"
     names = ", ".join(str(key) for key in (rows[0] if rows else {}))[:300] or "none"
     raise UserError(
@@ -178,11 +178,11 @@ class _Reader:
         if self.layout == "long" and long is None:
             raise RowError("missing_field", self.columns.rater or "rater")
         key = first_present(row, ITEM_COLUMNS)
-        item = _name(row[long[0]], long[0]) if long else _name(row[key], key) if key else str(place)
+        item = _to_name(row[long[0]], long[0]) if long else _to_name(row[key], key) if key else str(place)
         if not long and item in self.votes:
             item = f"{item}, row {place + 1}"
         votes = [
-            (_name(rater, "rater"), self._side_of_text(row, value), order)
+            (_to_name(rater, "rater"), self._side_of_text(row, value), order)
             for rater, value, order in self._votes(row, place, long)
         ]
         if not votes:
@@ -194,7 +194,7 @@ class _Reader:
     def _votes(
         self, row: Row, place: int, long: tuple[str, str, str] | None
     ) -> list[tuple[object, object, tuple[float, int]]]:
-        time = _time(row)
+        time = _vote_time(row)
         if long is not None:
             if row.get(long[2]) is None or row.get(long[1]) is None:
                 raise RowError("missing_field", long[2] if row.get(long[2]) is None else long[1])
@@ -213,11 +213,11 @@ class _Reader:
             rater: object = f"#{number + 1}"
             value = entry
             if isinstance(entry, Mapping):
-                who = first_present(entry, provenance.RATER_COLUMNS)
-                what = first_present(entry, ("score", *LABEL_COLUMNS))
-                value = entry[what] if what else None
-                if who is not None:
-                    rater, self.named = entry[who], True
+                rater_column = first_present(entry, provenance.RATER_COLUMNS)
+                label_column = first_present(entry, ("score", *LABEL_COLUMNS))
+                value = entry[label_column] if label_column else None
+                if rater_column is not None:
+                    rater, self.named = entry[rater_column], True
             if value is not None:
                 votes.append((rater, value, (time, place)))
         return votes
@@ -226,8 +226,8 @@ class _Reader:
         """Return the name of the response that a label quotes word by word; else the label as it is."""
         if self.sides is None or not isinstance(value, str):
             return value
-        same = [side for side in self.sides if row.get(side) == value]
-        return same[0] if len(same) == 1 else value
+        matching = [side for side in self.sides if row.get(side) == value]
+        return matching[0] if len(matching) == 1 else value
 
     def _first_longer(self, row: Row) -> bool | None:
         if self.sides is None:
@@ -238,24 +238,24 @@ class _Reader:
         return len(first) > len(second)
 
     def finish(self) -> RatedRows:
-        """Read the labels that were collected. Raises UserError where none can be read, or too many differ."""
+        """Convert the collected labels to votes. Raises UserError where none can be read, or too many differ."""
         labels = [value for votes in self.votes.values() for _, value, _ in votes]
         if not labels:
             raise UserError(
                 "no row has a label", where=self.path, fix="name the columns of the labels (--help)"
             )
-        scale = choose_scale(labels, self.layout, self.sides, _natural, self.path)
+        scale = choose_scale(labels, self.layout, self.sides, _natural_sort_key, self.path)
         rows = []
         for item, votes in self.votes.items():
-            known = []
+            row_votes = []
             for rater, value, order in votes:
                 number = scale.read(value)
                 if number is None:
                     self._note_unread("unknown_label", value)
                 else:
-                    known.append(RaterVote(rater, number, order))
+                    row_votes.append(RaterVote(rater, number, order))
             first_longer, gold = self.facts[item]
-            rows.append(RatedRow(item, _last_by_rater(known), first_longer, self._gold(gold, scale.read)))
+            rows.append(RatedRow(item, _last_by_rater(row_votes), first_longer, self._gold(gold, scale.read)))
         self._require_few_labels({vote.value for row in rows for vote in row.votes}, labels[0])
         return RatedRows(
             self.path,
@@ -281,14 +281,14 @@ class _Reader:
         if len(self.unread) < MAX_UNREAD:
             self.unread[repr(value)[:40]] = None
 
-    def _require_few_labels(self, different: set[float], example: object) -> None:
-        if len(different) > MAX_LABEL_VALUES:
+    def _require_few_labels(self, distinct: set[float], example: object) -> None:
+        if len(distinct) > MAX_LABEL_VALUES:
             raise UserError(
-                f"the labels have {len(different):,} different values, more than {MAX_LABEL_VALUES}",
+                f"the labels have {len(distinct):,} different values, more than {MAX_LABEL_VALUES}",
                 where=self.path,
                 fix="write them on a scale such as 1 to 10",
             )
-        if not different:
+        if not distinct:
             raise UserError(
                 f"no label can be read, for example {example!r}",
                 where=self.path,
@@ -304,8 +304,8 @@ def _sides(rows: Sequence[Row]) -> ResponseColumns | None:
     return None
 
 
-def _name(value: object, column: str) -> str:
-    """Return a rater or an item as text. Raises RowError for a list or an object, which name nobody."""
+def _to_name(value: object, column: str) -> str:
+    """Return the name of a rater or an item as text. Raises RowError for a list, an object or blank text."""
     if isinstance(value, list | dict) or not str(value).strip():
         raise RowError("wrong_type", column)
     return str(value)
@@ -316,10 +316,10 @@ def _last_by_rater(votes: Sequence[RaterVote]) -> tuple[RaterVote, ...]:
     latest: dict[str, RaterVote] = {}
     for vote in sorted(votes, key=lambda vote: vote.order):
         latest[vote.rater] = vote
-    return tuple(latest[rater] for rater in sorted(latest, key=_natural))
+    return tuple(latest[rater] for rater in sorted(latest, key=_natural_sort_key))
 
 
-def _time(row: Row) -> float:
+def _vote_time(row: Row) -> float:
     """Return the time of a vote in seconds, 0 if the row has none that can be read."""
     name = first_present(row, TIME_COLUMNS)
     value = row.get(name) if name else None
@@ -331,7 +331,7 @@ def _time(row: Row) -> float:
         return 0.0
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
+def _natural_sort_key(name: str) -> tuple[tuple[int, str], ...]:
     """Sort numbers inside names by size: rater2 before rater10."""
     return tuple(
         (int(part), "") if part.isdigit() and part.isascii() else (-1, part)

@@ -13,8 +13,8 @@ from harken.maths.statistics.dawid_skene import (
     reliability_intervals,
 )
 
-LEAST_RATERS = 3
-"""Two raters who disagree leave open which of them is right."""
+MIN_RATERS = 3
+"""Minimum number of raters: a disagreement of two does not show which of them is right."""
 MAX_CLASSES = 10
 """Most different labels of a file whose raters' confusion matrices are estimated."""
 
@@ -34,7 +34,7 @@ def rater_reliability(
     votes = Counter(vote.rater for row in rows for vote in row.votes)
     names = [rater for rater in rated.raters if votes[rater]]
     classes = sorted({rated.verdict(vote.value) for row in rows for vote in row.votes})
-    if len(names) < LEAST_RATERS or not 2 <= len(classes) <= MAX_CLASSES:
+    if len(names) < MIN_RATERS or not 2 <= len(classes) <= MAX_CLASSES:
         return None
     rater_index = {name: number for number, name in enumerate(names)}
     class_index = {value: number for number, value in enumerate(classes)}
@@ -54,7 +54,13 @@ def rater_reliability(
         "iterations": fit.iterations,
         "converged": fit.converged,
         "raters": [
-            {"rater": name, "votes": votes[name], "value": each.value, "low": each.low, "high": each.high}
-            for name, each in zip(names, intervals, strict=True)
+            {
+                "rater": name,
+                "votes": votes[name],
+                "value": interval.value,
+                "low": interval.low,
+                "high": interval.high,
+            }
+            for name, interval in zip(names, intervals, strict=True)
         ],
     }

@@ -12,8 +12,8 @@ from harken.data.labels import ResponseColumns, parse_word_label
 from harken.errors import UserError
 
 LabelKind = Literal["comparisons", "scores", "labels"]
-LEAST_VOTES_WITH_A_SECOND = 10
-"""Votes in columns of raters from which one 2 at least is expected, if 1 and 2 are the sides and 0 a tie."""
+MIN_VOTES_FOR_SIDES = 10
+"""Votes in columns of raters from which at least one 2 is expected if 1 and 2 are the sides and 0 is a tie."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ def choose_scale(
         return VoteScale(to_float, "comparisons")
     if not words and not any(isinstance(value, bool) for value in votes):
         return VoteScale(to_float, "scores")
-    names = tuple(sorted({_word(value) for value in votes}, key=order))  # type: ignore[arg-type]
+    names = tuple(sorted({_normalise(value) for value in votes}, key=order))  # type: ignore[arg-type]
     index = {name: float(i) for i, name in enumerate(names)}
-    return VoteScale(lambda value: index.get(_word(value)), "labels", names)
+    return VoteScale(lambda value: index.get(_normalise(value)), "labels", names)
 
 
 def _side_reader(sides: ResponseColumns) -> Callable[[object], float | None]:
     def read(value: object) -> float | None:
-        if isinstance(value, str) and (judged := parse_word_label(value, sides)) is not None:
-            return judged[0]
+        if isinstance(value, str) and (label := parse_word_label(value, sides)) is not None:
+            return label[0]
         return pair_layouts.VOTES.get(to_float(value))  # type: ignore[arg-type]
 
     return read
@@ -69,9 +69,9 @@ def _require_clear_numbers(
 ) -> None:
     """Raise UserError where 0 and 1 may be a tie and a side, or two sides: numbers without a 2.
 
-    Columns of raters have 0 for a tie (PandaLM), so that a few votes without a 2 are no reason to doubt it.
+    In columns of raters 0 is a tie (PandaLM), so a few votes without a 2 are accepted.
     """
-    few = layout == "columns" and len(votes) < LEAST_VOTES_WITH_A_SECOND
+    few = layout == "columns" and len(votes) < MIN_VOTES_FOR_SIDES
     if few or not numbers <= {0.0, 1.0} or (layout == "columns" and len(numbers) < 2):
         return
     raise UserError(
@@ -81,5 +81,5 @@ def _require_clear_numbers(
     )
 
 
-def _word(value: object) -> str:
+def _normalise(value: object) -> str:
     return " ".join(str(value).split()).lower()

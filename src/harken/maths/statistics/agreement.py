@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, is_constant, percentile_interval
+from harken.maths.statistics.bootstrap import MIN_CLUSTERS, cluster_counts, is_constant, percentile_interval
 from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three
 
 MeasurementLevel = Literal["nominal", "ordinal", "interval"]
@@ -36,8 +36,8 @@ class RaterCeiling:
 
 
 @dataclass(frozen=True, slots=True)
-class AlphaInterval:
-    """Krippendorff's alpha over `rows` with two or more ratings, with its 95 % bootstrap interval over rows."""
+class AgreementInterval:
+    """Hold alpha, a kappa or percent agreement over `rows` rows, with its 95 % bootstrap interval over rows."""
 
     rows: int
     value: float
@@ -64,13 +64,13 @@ def alpha_interval(
     level: MeasurementLevel = "ordinal",
     draws: int = ALPHA_DRAWS,
     seed: int = 0,
-) -> AlphaInterval | None:
+) -> AgreementInterval | None:
     """Compute Krippendorff's alpha with a percentile bootstrap interval over rows; None as `krippendorff_alpha`.
 
     Rows are resampled with all their ratings. Where no row has a disagreement the bootstrap does not vary, and the
     lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Where all rows
     have the same disagreement it does not vary either, and the bounds are twice that share away. Fewer than
-    `LEAST_CLUSTERS` rows have the interval [-1, 1].
+    `MIN_CLUSTERS` rows have the interval [-1, 1].
     """
     per_row, values = _coincidences(rows)
     value = krippendorff_alpha(rows, level)
@@ -85,20 +85,22 @@ def alpha_interval(
         ]
     )
     defined = bootstrap_alphas[~np.isnan(bootstrap_alphas)]
-    if len(per_row) < LEAST_CLUSTERS or not len(defined):
-        return AlphaInterval(len(per_row), value, -1.0, 1.0)
+    if len(per_row) < MIN_CLUSTERS or not len(defined):
+        return AgreementInterval(len(per_row), value, -1.0, 1.0)
     if is_unvaried(defined):
         if value < 1:
             possible = 2 * rule_of_three(len(per_row))
-            return AlphaInterval(len(per_row), value, max(-1.0, value - possible), min(1.0, value + possible))
+            return AgreementInterval(
+                len(per_row), value, max(-1.0, value - possible), min(1.0, value + possible)
+            )
         lowest = _lowest_alpha(per_row.sum(axis=0), level, values, len(per_row))
-        return AlphaInterval(len(per_row), value, lowest, 1.0)
+        return AgreementInterval(len(per_row), value, lowest, 1.0)
     low, high = percentile_interval(defined, clusters=len(per_row))
-    return AlphaInterval(len(per_row), value, low, min(high, 1.0))
+    return AgreementInterval(len(per_row), value, low, min(high, 1.0))
 
 
 def is_unvaried(figures: NDArray[Any]) -> bool:
-    """Return whether agreement figures, which are of the order of 1, are equal up to rounding: also around 0."""
+    """Return whether agreement figures, of the order of 1 or 0, are equal up to rounding of numbers near 1."""
     return is_constant(2.0 + figures)
 
 

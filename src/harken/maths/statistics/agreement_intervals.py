@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from harken.maths.statistics.agreement import (
     ALPHA_DRAWS,
-    AlphaInterval,
+    AgreementInterval,
     cohen_kappa,
     fleiss_kappa,
     is_unvaried,
     percent_agreement,
 )
-from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import MIN_CLUSTERS, cluster_counts, percentile_interval
 from harken.maths.statistics.intervals import rule_of_three
 
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 def percent_agreement_interval(
     rows: Sequence[Sequence[Hashable]], draws: int = ALPHA_DRAWS, seed: int = 0
-) -> AlphaInterval | None:
+) -> AgreementInterval | None:
     """Compute percent agreement with its 95 % bootstrap interval over rows; None without a row of two ratings."""
     rated = [row for row in rows if len(row) >= 2]
     shares = np.array([[percent_agreement([row]) or 0.0] for row in rated])
@@ -37,7 +37,7 @@ def percent_agreement_interval(
 
 def cohen_interval(
     first: Sequence[Hashable], second: Sequence[Hashable], draws: int = ALPHA_DRAWS, seed: int = 0
-) -> AlphaInterval | None:
+) -> AgreementInterval | None:
     """Compute Cohen's kappa with its 95 % bootstrap interval over rows; None as `cohen_kappa`."""
     names = sorted({*first, *second}, key=repr)
     index = {name: i for i, name in enumerate(names)}
@@ -56,7 +56,7 @@ def cohen_interval(
 
 def fleiss_interval(
     rows: Sequence[Sequence[Hashable]], draws: int = ALPHA_DRAWS, seed: int = 0
-) -> AlphaInterval | None:
+) -> AgreementInterval | None:
     """Compute Fleiss' kappa with its 95 % bootstrap interval over rows; None and ValueError as `fleiss_kappa`."""
     value = fleiss_kappa(rows)
     if value is None:
@@ -87,10 +87,10 @@ def _interval(
     limits: tuple[float, float],
     draws: int,
     seed: int,
-) -> AlphaInterval | None:
+) -> AgreementInterval | None:
     """Resample the rows of `columns` and return the interval of `statistic`, a function of their sums [draws, columns].
 
-    Fewer than LEAST_CLUSTERS rows have the interval `limits`. Where replicates do not vary, the raters agreed on every
+    Fewer than MIN_CLUSTERS rows have the interval `limits`. Where replicates do not vary, the raters agreed on every
     row (or on none): the bound on the other side is what the rule of three allows for the share of other rows.
     """
     if value is None:
@@ -98,10 +98,12 @@ def _interval(
     rows = len(columns)
     replicates = np.concatenate([statistic(counts @ columns) for counts in cluster_counts(rows, draws, seed)])
     defined = replicates[~np.isnan(replicates)]
-    if rows < LEAST_CLUSTERS or not len(defined):
-        return AlphaInterval(rows, value, *limits)
+    if rows < MIN_CLUSTERS or not len(defined):
+        return AgreementInterval(rows, value, *limits)
     if is_unvaried(defined):
         possible = rule_of_three(rows) * (limits[1] - limits[0])
-        return AlphaInterval(rows, value, max(limits[0], value - possible), min(limits[1], value + possible))
+        return AgreementInterval(
+            rows, value, max(limits[0], value - possible), min(limits[1], value + possible)
+        )
     low, high = percentile_interval(defined, clusters=rows)
-    return AlphaInterval(rows, value, max(limits[0], low), min(limits[1], high))
+    return AgreementInterval(rows, value, max(limits[0], low), min(limits[1], high))

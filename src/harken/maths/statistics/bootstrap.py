@@ -17,10 +17,10 @@ from scipy import special
 BOOTSTRAP_BLOCK = 2_000_000
 """Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
 
-KEPT_COUNTS = 8_000_000
-"""Largest number of counts that are kept for the next estimate: 16 MB."""
+MAX_CACHED_COUNTS = 8_000_000
+"""Largest number of counts that are cached for the next estimate: 16 MB."""
 
-LEAST_CLUSTERS = 9
+MIN_CLUSTERS = 9
 """Fewest clusters for which a 95 % bootstrap interval is given.
 
 It lies between the smallest and the largest of n values, which hold their median with probability 1 − 2 × 0.5ⁿ: n must
@@ -34,15 +34,15 @@ def cluster_counts(clusters: int, draws: int, seed: int) -> Iterator[Array]:
 
     The result does not depend on the size of a block. Source: Efron 1979, Annals of Statistics 7:1.
     """
-    if clusters * draws <= KEPT_COUNTS and clusters <= np.iinfo(np.uint16).max:
-        for counts in _kept_counts(clusters, draws, seed):
+    if clusters * draws <= MAX_CACHED_COUNTS and clusters <= np.iinfo(np.uint16).max:
+        for counts in _cached_counts(clusters, draws, seed):
             yield counts.astype(np.float64)
     else:
         yield from _draw_counts(clusters, draws, seed)
 
 
 @lru_cache(maxsize=4)
-def _kept_counts(clusters: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+def _cached_counts(clusters: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
     """Return the blocks of `cluster_counts`: every pair of policies resamples the same prompts with the same seed."""
     return tuple(counts.astype(np.uint16) for counts in _draw_counts(clusters, draws, seed))
 
@@ -126,7 +126,7 @@ class SortedReplicates:
 
     @property
     def constant(self) -> bool:
-        """Whether all replicates are one number, but for rounding."""
+        """Return whether all replicates are equal up to rounding."""
         return is_constant(self.values[[0, -1]])
 
 
@@ -137,7 +137,7 @@ def percentile_interval(
 
     With `clusters`, the number of independent units, the percentiles are moved outwards: the plain interval of a mean
     uses z where t belongs, and the standard deviation over n where it belongs over n − 1, so it is too narrow for few
-    clusters. Fewer than `LEAST_CLUSTERS` give an infinite interval. Replicates that are NaN are left out. Where
+    clusters. Fewer than `MIN_CLUSTERS` give an infinite interval. Replicates that are NaN are left out. Where
     they do not vary (clusters that are all alike), they give no information about the error: the interval is infinite.
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
@@ -159,7 +159,7 @@ def bca_interval(
 
     `jackknife` has the estimate without each cluster in turn. `clusters` expands the percentiles as in
     `percentile_interval`. Where the replicates all lie on one side of the estimate there is nothing to correct, and the
-    percentile interval is returned. It is infinite where they do not vary, or with fewer than `LEAST_CLUSTERS`.
+    percentile interval is returned. It is infinite where they do not vary, or with fewer than `MIN_CLUSTERS`.
     Source: Efron 1987, JASA 82:171.
     """
     ordered, left_out = _sorted(replicates), np.asarray(jackknife, dtype=np.float64)
@@ -185,8 +185,8 @@ def bca_interval(
 
 
 def enough_clusters(clusters: int | None) -> bool:
-    """Whether a 95 % bootstrap interval is given for so many clusters; None: their number is not asked."""
-    return clusters is None or clusters >= LEAST_CLUSTERS
+    """Return whether there are enough clusters for a 95 % bootstrap interval; None is not checked."""
+    return clusters is None or clusters >= MIN_CLUSTERS
 
 
 def is_constant(values: ArrayLike) -> bool:

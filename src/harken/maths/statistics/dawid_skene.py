@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import MIN_CLUSTERS, cluster_counts, percentile_interval
 
 Array = NDArray[np.float64]
 MAX_ITERATIONS = 1000
@@ -96,10 +96,10 @@ def reliability_intervals(
 ) -> list[Reliability]:
     """Return each rater's reliability with a percentile bootstrap interval: items are resampled with their votes.
 
-    Every refit starts from the posterior of `fit`. Fewer than LEAST_CLUSTERS items give the interval [0, 1].
+    Every refit starts from the posterior of `fit`. Fewer than MIN_CLUSTERS items give the interval [0, 1].
     """
     values = fit.reliability()
-    if votes.items < LEAST_CLUSTERS:
+    if votes.items < MIN_CLUSTERS:
         return [Reliability(float(value), 0.0, 1.0) for value in values]
     replicates = np.array(
         [
@@ -108,11 +108,11 @@ def reliability_intervals(
             for counts in block
         ]
     )
-    found = []
-    for value, own in zip(values, replicates.T, strict=True):
-        low, high = percentile_interval(own, clusters=votes.items)
-        found.append(Reliability(float(value), max(0.0, min(low, value)), min(1.0, max(high, value))))
-    return found
+    intervals = []
+    for value, rater_replicates in zip(values, replicates.T, strict=True):
+        low, high = percentile_interval(rater_replicates, clusters=votes.items)
+        intervals.append(Reliability(float(value), max(0.0, min(low, value)), min(1.0, max(high, value))))
+    return intervals
 
 
 def _fit(

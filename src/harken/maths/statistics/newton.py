@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 NEWTON_STEPS = 200
 NEWTON_TOLERANCE = 1e-10
-"""Newton's method has converged when no parameter moves by more."""
+"""Newton's method has converged when no parameter moves by more than this."""
 
 Array = NDArray[np.float64]
 

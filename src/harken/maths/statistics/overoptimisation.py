@@ -61,13 +61,11 @@ def fit_gao(kl: ArrayLike, gain: ArrayLike, form: Form, seed: int = 0) -> GaoFit
     free = len(distance) - 2
     residuals = gains - design @ np.array([alpha, beta])
     if float(np.abs(residuals).max()) <= 1e-12 * max(float(np.abs(gains).max()), 1e-300):
-        nothing = (
-            -math.inf,
-            math.inf,
-        )  # a curve through every point leaves no residual to estimate its error from
+        # A curve through every point leaves no residual to estimate its error from.
+        unbounded = (-math.inf, math.inf)
         peak = _peak(alpha, beta, form)
         bounds = None if peak is None else (0.0, math.inf)
-        return GaoFit(form, float(alpha), nothing, float(beta), nothing, peak, bounds, len(distance))
+        return GaoFit(form, float(alpha), unbounded, float(beta), unbounded, peak, bounds, len(distance))
     covariance = np.linalg.pinv(design.T @ design) * float(residuals @ residuals) / free
     t = float(stats.t.ppf(0.975, free))
     errors = t * np.sqrt(np.maximum(np.diag(covariance), 0.0))

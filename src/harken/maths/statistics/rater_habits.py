@@ -26,8 +26,12 @@ def share(cases: Sequence[bool | None]) -> dict[str, Any] | None:
 
 def share_against_half(cases: Sequence[bool | None]) -> dict[str, Any] | None:
     """Return `share` with `p`, the exact two-sided p-value of the sign test against one half."""
-    found = share(cases)
-    return None if found is None else {**found, "p": sign_test(found["count"], found["n"] - found["count"])}
+    figures = share(cases)
+    return (
+        None
+        if figures is None
+        else {**figures, "p": sign_test(figures["count"], figures["n"] - figures["count"])}
+    )
 
 
 def drift_between_halves(cases: Sequence[bool | None]) -> dict[str, Any]:
@@ -42,30 +46,30 @@ def drift_between_halves(cases: Sequence[bool | None]) -> dict[str, Any]:
     return {"first_half": share(early), "second_half": share(late), "p": p}
 
 
-def departures(own: Sequence[bool | None], others: Sequence[bool | None]) -> list[bool | None]:
+def departures(choices: Sequence[bool | None], other_choices: Sequence[bool | None]) -> list[bool | None]:
     """Return the rater's choice on each row where the others chose the opposite, None elsewhere.
 
     `own` and `others` hold the choice on the same rows, None for no choice.
     """
     return [
-        mine if mine is not None and theirs is not None and mine != theirs else None
-        for mine, theirs in zip(own, others, strict=True)
+        choice if choice is not None and other is not None and choice != other else None
+        for choice, other in zip(choices, other_choices, strict=True)
     ]
 
 
-def leaning(own: Sequence[bool | None], others: Sequence[bool | None]) -> dict[str, Any] | None:
+def leaning(choices: Sequence[bool | None], other_choices: Sequence[bool | None]) -> dict[str, Any] | None:
     """Return how often a rater chose True where the others chose the opposite, tested against one half.
 
-    This compares the two rates of True (McNemar's test): rows on which both agree say nothing, because the better side
-    may be the same one on most rows. Where True is the better side as often as not, a rater without the habit departs
-    to either side equally often; elsewhere a rater with more errors than the others departs from the side that is
+    This is McNemar's test of the two rates of True. Rows on which both agree are left out, because the better side may
+    be the same one on most rows. If each side is the better one equally often, a rater without the habit departs to
+    both sides equally often. If not, a rater with more errors than the others departs more often from the side that is
     better more often.
     """
-    return share_against_half(departures(own, others))
+    return share_against_half(departures(choices, other_choices))
 
 
 def adjust_p_values(figures: Sequence[dict[str, Any] | None]) -> None:
     """Add `holm_p` to all figures with a `p`: Holm's adjustment over all of them together."""
-    tested = [one for one in figures if one is not None and one["p"] is not None]
-    for one, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
-        one["holm_p"] = p
+    tested = [figure for figure in figures if figure is not None and figure["p"] is not None]
+    for figure, p in zip(tested, holm([figure["p"] for figure in tested]), strict=True):
+        figure["holm_p"] = p
