@@ -82,14 +82,21 @@ CRITERIA = [
 ]  # fmt: skip
 
 PACKS, TOOL = "review/test_tool_packs.py", "review/tool_packs.py"
+EXPORTS, READ = "review/test_tool_exports.py", "review/tool_exports.py"
+REAL = f"{EXPORTS}::test_an_export_of_the_tool_gives_the_raters_votes"
 
 TOOL_PACKS = [
-    Mutant("packs: a cancelled annotation is a vote", TOOL, "_read_label_studio: not one.get('was_cancelled')", "True", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
-    Mutant("packs: the first annotation stands", TOOL, "_read_label_studio: sorted(done, key=_time_of)[-1:]", "sorted(done, key=_time_of)[:1]", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
-    Mutant("packs: votes in the order of the file", TOOL, "_read_label_studio: sorted(found, key=lambda pair: pair[0])", "found", f"{PACKS}::test_annotations_are_ordered_and_what_is_left_out_is_counted"),
     Mutant("packs: left and right are swapped", TOOL, "_argilla_record: shown['left']", "shown['right']", f"{PACKS}::test_a_pack_has_every_task_and_names_no_policy"),
-    Mutant("packs: votes on edited responses count", TOOL, "without_edited: vote['task'] not in edited", "True", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
-    Mutant("packs: only the left response is compared", TOOL, "without_edited: [shown['left'].split(), shown['right'].split()]", "[shown['left'].split(), texts[1].split()]", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
+    Mutant("exports: a skipped annotation is a vote", READ, "_label_studio: one.get('was_cancelled')", "False", REAL),
+    Mutant("exports: the first annotation stands", READ, "votes_of_raters: sorted(own, key=lambda one: one.at)", "sorted(own, key=lambda one: one.at)[::-1]", REAL),
+    Mutant("exports: every account is the rater", READ, "votes_of_raters: one.account == accounts[study.by_task[one.vote['task']][0]]", "True", REAL),
+    Mutant("exports: the stars of JSON_MIN are lost", READ, "_strength: isinstance(value, list)", "False", REAL),
+    Mutant("exports: a draft is a response", READ, "_flat_argilla: status[user] == 'submitted'", "True", REAL),
+    Mutant("exports: a record without a submitted response counts", READ, "_nested_argilla: row.get('status') == 'pending'", "False", REAL),
+    Mutant("exports: an account with half of the items is the rater", READ, "_accounts: counts[0][1] < MIN_ACCOUNT_SHARE * len(pairs)", "False", f"{EXPORTS}::test_items_of_one_rater_labelled_by_several_accounts_are_refused"),
+    Mutant("exports: votes in the order of the file", READ, "votes_of_raters: sorted(own, key=lambda one: one.at)", "own", f"{EXPORTS}::test_votes_come_in_order_of_time"),
+    Mutant("packs: votes on edited responses count", READ, "votes_of_raters: one.vote['task'] not in edited", "True", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
+    Mutant("packs: only the left response is compared", READ, "_edited: [shown['left'].split(), shown['right'].split()]", "[shown['left'].split(), texts[1].split()]", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
     Mutant("packs: a later export is another vote", "review/page.py", "_revision: standing.uuid if standing else ''", "''", f"{PACKS}::test_a_later_export_revises"),
     Mutant("packs: the same export is another vote", "review/page.py", "_revision: standing is not None", "False", f"{PACKS}::test_an_export_becomes_votes_once"),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
 # A path is written relative to one of these.
 BASES = ("", "src", "src/harken", "tests", "docs", "src/harken/presets", "benchmarks", "examples")
 # Files that an example asks its reader to write.
-YOURS = re.compile(r"(?:^|/)my_\w+\.py$|^benchmarks/NAME\.py$")
+YOURS = re.compile(r"(?:^|/)my_\w+\.py$|^benchmarks/NAME\.py$|^outputs/")
 FOLDERS = ("src", "harken", "tests", "docs", "examples", "benchmarks", "scripts", "presets")
 # History: entries name files as they were called at the time.
 HISTORY = re.compile(r"CHANGELOG\.md$|docs/log/")

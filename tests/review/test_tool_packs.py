@@ -17,7 +17,7 @@ from harken.errors import UserError
 from harken.review.outcomes import outcome_of, unblind
 from harken.review.page import import_votes
 from harken.review.study import Study, read_study
-from harken.review.tool_packs import TOOL_CHOICES, read_tool_export
+from harken.review.tool_packs import TOOL_CHOICES
 from harken.review.votes import current_votes, read_votes
 from harken.run.folder import ReviewFolder
 
@@ -96,11 +96,15 @@ def test_the_layout_asks_for_every_choice(packed: tuple[str, Study, ReviewFolder
     if tool == "argilla":
         script = (folder.root / tool / "settings.py").read_text()
         ast.parse(script)
+        ast.parse((folder.root / tool / "export.py").read_text())
         assert repr(TOOL_CHOICES) in script and "rg.LabelQuestion" in script
         return
     root = ElementTree.parse(folder.root / tool / "labeling_config.xml").getroot()
     named = {one.get("name"): one for one in root.iter() if one.get("name")}
     assert {one.get("value") for one in root.iter("Text")} == {"$prompt", "$left", "$right"}
+    headers = [one.get("value") for one in root.iter("Header")]
+    assert headers[:4] == [study.config.rubric, "Prompt", "Left", "Right"]
+    assert "1 slightly, 2 clearly, 3 much" in headers[5]
     assert [one.get("alias") for one in named["choice"]] == list(TOOL_CHOICES)
     assert [one.get("value") for one in named["reasons"]] == study.config.reasons
 
@@ -117,7 +121,7 @@ def test_votes_on_responses_that_were_edited_in_the_tool_are_left_out(
     texts[1][side] = texts[1][side].replace(" ", "\n", 1)
     added = import_votes(study, folder, written(folder, "edited.json", rows))
     assert added == (len(rows) - 1, 0)
-    assert "left out 1 items with edited responses" in capsys.readouterr().err
+    assert "left out 1 annotations of items with edited responses" in capsys.readouterr().err
     edited = rows[0]["data"]["task"] if tool == "label-studio" else rows[0]["id"]
     assert edited not in {vote.task for vote in read_votes(folder.votes, study.hash)}
 
@@ -172,37 +176,6 @@ def test_from_pack_to_pairs(packed: tuple[str, Study, ReviewFolder], capsys: pyt
     capsys.readouterr()
     assert main(["data", "agreement", str(pairs)]) == 0
     assert "2 raters" in capsys.readouterr().out
-
-
-def label_studio(task: str, *annotations: dict[str, Any]) -> dict[str, Any]:
-    return {"data": {"task": task}, "annotations": list(annotations)}
-
-
-def annotation(choice: str, at: str, **more: Any) -> dict[str, Any]:
-    result = [{"from_name": "choice", "value": {"choices": [choice]}}]
-    return {"result": result, "created_at": at, **more}
-
-
-def test_annotations_are_ordered_and_what_is_left_out_is_counted(tmp_path: Path):
-    rows = [
-        label_studio("a", annotation("Left", "2026-01-03"), annotation("right", "2026-01-02")),
-        label_studio(
-            "b", annotation("Both bad", "2026-01-01"), annotation("left", "2026-01-09", was_cancelled=True)
-        ),
-        label_studio("c"),
-    ]
-    path = tmp_path / "export.json"
-    path.write_text(json.dumps(rows))
-    found = read_tool_export(path)
-    assert [(vote["task"], vote["choice"]) for vote in found.votes] == [("b", "both_bad"), ("a", "left")]
-    assert found.left_out == {
-        "cancelled annotations": 1, "earlier annotations of one item": 1, "items without a vote": 1
-    }  # fmt: skip
-    path.write_text(
-        json.dumps([{"task": "a", "choice": "tie", "reasons": {"choices": ["clear"]}, "strength": 3}])
-    )
-    (vote,) = read_tool_export(path).votes
-    assert (vote["choice"], vote["reasons"], vote["strength"]) == ("tie", ["clear"], 3)
 
 
 @pytest.mark.parametrize("rows", [[], [{"text": "x"}], ["a"]])

@@ -228,7 +228,8 @@ def import_command(
     \b
     Examples:
       harken review import outputs/review anna-votes.json
-      harken review import outputs/pack project-1-at-2026-01-01.json
+      harken review import outputs/pack project-1-at-2026-01-01.json      Label Studio: JSON, JSON_MIN, CSV
+      harken review import outputs/pack anna-votes.json                   Argilla: export.py of the pack
     """
     from harken.review.page import import_votes
     from harken.review.study import read_study

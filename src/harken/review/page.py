@@ -16,7 +16,7 @@ from typing import Any
 from harken.errors import UserError
 from harken.review.session import shown_task
 from harken.review.study import FIX_SERVED, Study
-from harken.review.tool_packs import FIX_EXPORT, read_tool_export, vote_uuid, without_edited
+from harken.review.tool_exports import FIX_EXPORT, read_tool_export, vote_uuid, votes_of_raters
 from harken.review.votes import Vote, VoteRefused, VoteStore, parse_vote
 from harken.run import atomic, bounded_read, json_io
 from harken.run.folder import ReviewFolder
@@ -40,7 +40,10 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-FIX_VOTE_FILE = "export the votes again on the rater's page"
+FIX_VOTE_FILE = (
+    "export the votes again: on the rater's page, as JSON, JSON_MIN or CSV in Label Studio, or by export.py of the "
+    "pack for Argilla"
+)
 
 
 class _VoteFile(Schema):
@@ -100,11 +103,11 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
     """Add the votes of a pack to a study; return how many were new, and how many were there already.
 
     `path`: the votes of an offline page, or an export of Label Studio or Argilla. In an export a vote that differs from
-    the standing one revises it, and votes on responses that were edited in the tool are left out. Raises UserError if
+    the standing one revises it; `votes_of_raters` says what is left out. Raises UserError if
     the review is locked, the file is no pack's or of another study, or a vote is refused; the votes before it are kept
     then.
     """
-    page = bounded_read.read_bytes(path)[:1_000].lstrip()[:1] != b"["
+    page = _is_vote_file(path)
     if page:
         vote_file = json_io.read_object(path, FIX_VOTE_FILE)
         json_io.validate(vote_file, _VoteFile, str(path), FIX_VOTE_FILE)
@@ -114,10 +117,11 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
             )
         votes, client, fix = vote_file["votes"], "pack", FIX_VOTE_FILE
     else:
-        export = without_edited(study, read_tool_export(path))
-        votes, client, fix = export.votes, export.tool, FIX_EXPORT
-        if export.left_out:
-            say(f"{path}: left out {', '.join(f'{n:,} {reason}' for reason, n in export.left_out.items())}")
+        export = read_tool_export(path)
+        votes, left_out = votes_of_raters(study, export, str(path))
+        client, fix = export.tool, FIX_EXPORT
+        if left_out:
+            say(f"{path}: left out {', '.join(f'{n:,} {reason}' for reason, n in left_out.items())}")
     added_count = 0
     with write_lock(folder.root, FIX_SERVED):
         if folder.lock.exists():
@@ -138,6 +142,18 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
         finally:
             store.close()
     return added_count, len(votes) - added_count
+
+
+def _is_vote_file(path: Path) -> bool:
+    """Return whether a file is the votes of an offline page, one JSON object; exports are arrays or tables."""
+    try:
+        return bounded_read.read_bytes(path).lstrip()[:1] == b"{"
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})",
+            where=str(path),
+            fix="name a file of votes (records.json in a folder of Dataset.to_disk)",
+        ) from None
 
 
 def _revision(study: Study, store: VoteStore, fields: dict[str, Any]) -> dict[str, Any]:

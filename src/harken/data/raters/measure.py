@@ -10,7 +10,7 @@ from harken.data.raters.agreement_table import rater_lines
 from harken.data.raters.calibration_verdict import CalibrationThresholds, calibration_verdict
 from harken.data.raters.rated_rows import DEFAULT_COLUMNS, RaterColumns, read_rated_rows
 
-USUAL_CALIBRATION = "20 to 30 % of the budget"
+ADVISED_CALIBRATION = "20 to 30 % of the budget"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MeasuredAgreement:
         if (rows := self.verdict["calibration_rows"]) is not None:
             share = rows / self.report["rows"]
             lines.append(
-                f"  by the first {rows:,} rows, {share:.0%} of the file (usual: {USUAL_CALIBRATION})"
+                f"  by the first {rows:,} rows, {share:.0%} of the file (advised: {ADVISED_CALIBRATION})"
             )
         return lines
 
