@@ -133,7 +133,7 @@ JUDGES_OF_PAIRS = [
     Mutant(
         "label: a folder with gaps is finished",
         MAKE,
-        "_require_verdicts: problem.startswith(TRANSPORT)",
+        "_require_verdicts: problem.startswith(TRANSPORT_PROBLEM)",
         "False",
         LABEL,
     ),

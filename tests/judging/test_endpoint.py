@@ -34,7 +34,7 @@ from harken.config.judge import EndpointJudge, JudgingConfig
 from harken.errors import RunFailed, UserError
 from harken.judging.both_orders import judge_both_orders
 from harken.judging.cache import VerdictCache
-from harken.judging.endpoint import TRANSPORT, EndpointPairJudge
+from harken.judging.endpoint import TRANSPORT_PROBLEM, EndpointPairJudge
 from harken.judging.http import retry_after
 from harken.judging.pair import PairVerdict, ResponsePair
 from harken.judging.session import judge_lines, judge_pairs, summarise
@@ -160,7 +160,7 @@ def test_a_failure_that_stays_gives_no_verdict_and_a_reason(name: str, tmp_path:
         found = judge_both_orders(one, pairs(1), cache)
         assert time.monotonic() - began < 20
         assert found[0].outcome == "failed"
-        assert (found[0].problem or "").startswith(TRANSPORT)
+        assert (found[0].problem or "").startswith(TRANSPORT_PROBLEM)
         assert len(server.requests) == 4
         assert not (tmp_path / "cache.jsonl").exists(), "a failure is asked again, not kept"
 

@@ -17,7 +17,7 @@ from harken.config.constitution import ConstitutionConfig, LocalWriter, Principl
 from harken.data import sources
 from harken.evaluation import fixed_inputs
 from harken.generation.constitution_page import write_steps_page
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.generation.principles import read_principles
 from harken.generation.writers import Writer, load_writer
 from harken.records import Message, Prompt
@@ -28,11 +28,11 @@ from harken.run.shards import load_or_make_shard
 from harken.run.terminal import counter
 from harken.seeds import derive_seed
 
-PROMPTS_AT_ONCE = 8
-"""Prompts per shard."""
+PROMPTS_IN_A_SHARD = 8
+"""Number of prompts per shard."""
 ASK_CRITIQUE = "Critique your last response. {critique}"
 ASK_REVISION = "Rewrite your last response. {revision} Reply with the new response and nothing else."
-TOO_SMALL = "note: a small model's critiques are weak. Read steps.html before you train on the rows"
+SMALL_MODEL_NOTE = "note: a small model's critiques are weak. Read steps.html before you train on the rows"
 
 
 def run_constitution(config: ConstitutionConfig, output: Path) -> PairsFolder:
@@ -62,7 +62,7 @@ def _run(
         "principle_texts": [principle.model_dump() for principle in principles],
     }
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         steps = _steps(config, principles, prompts, writer, folder.shards)
         counts = Counter(_left_out(step) or "pairs" for step in steps)
         kept_steps = [step for step in steps if not _left_out(step)]
@@ -71,12 +71,14 @@ def _run(
         _write_lines(folder.pairs, [_pair(step) for step in kept_steps])
         write_steps_page(folder.page, steps)
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items() if reason != "pairs")
-        lines = [TOO_SMALL] if isinstance(config.writer, LocalWriter) else []
+        lines = [SMALL_MODEL_NOTE] if isinstance(config.writer, LocalWriter) else []
         lines += [f"without a pair: {reasons}"] if reasons else []
         lines.append(
             f"{folder.pairs}: {len(kept_steps):,} pairs of {len(prompts):,} prompts; read them in {folder.page}"
         )
-        return Made({"writer": writer.identity, "principles": config.principles}, dict(counts), lines)
+        return WrittenResults(
+            {"writer": writer.identity, "principles": config.principles}, dict(counts), lines
+        )
 
     write_once(folder, settings, make)
     return folder
@@ -91,9 +93,9 @@ def _steps(
 ) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     with counter("constitution", len(prompts)) as count:
-        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+        for start in range(0, len(prompts), PROMPTS_IN_A_SHARD):
             signals.raise_if_stopped()
-            batch = prompts[start : start + PROMPTS_AT_ONCE]
+            batch = prompts[start : start + PROMPTS_IN_A_SHARD]
             path = shards / f"steps-{start:06d}.jsonl"
             steps += load_or_make_shard(path, partial(_batch, config, principles, batch, writer))
             count.update(len(batch))
@@ -144,7 +146,7 @@ def _batch(
 
 
 def _left_out(step: dict[str, Any]) -> str:
-    """Return why a row gives neither a demonstration nor a pair; "" if it gives both."""
+    """Return why a row is left out of demonstrations and pairs; "" if it is used."""
     texts = [
         step["response"],
         *(step_round[key] for step_round in step["rounds"] for key in ("critique", "revision")),

@@ -13,7 +13,7 @@ from harken.data import sources
 from harken.errors import UserError
 from harken.evaluation import fixed_inputs
 from harken.evaluation.responses import BATCH_SHAPE, PolicyResponses, generate_responses, response_row
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
@@ -56,7 +56,7 @@ def _run(config: GenerationConfig, folder: ResponsesFolder) -> ResponsesFolder:
         "device_kind": device_kind(choose_device(config.device)),
     }
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         for line in report.summary():
             say(line)
         responses = {
@@ -68,7 +68,7 @@ def _run(config: GenerationConfig, folder: ResponsesFolder) -> ResponsesFolder:
         counts = count_by_policy(rows)
         lines = [f"{name}: {_sentence(count)}" for name, count in counts.items()]
         lines.append(f"{folder.responses}: {len(rows):,} responses to {len(prompts):,} prompts")
-        return Made(_lineage(config, models, settings), counts, lines)
+        return WrittenResults(_lineage(config, models, settings), counts, lines)
 
     with fixed_inputs.freeze_template_clock(list(models.values()), folder.config, settings):
         write_once(folder, settings, make)

@@ -12,15 +12,15 @@ from typing import Any
 from harken.config.labelling import LabelConfig
 from harken.data.pair_features import JUDGE_RATER, PAIR_FEATURES
 from harken.errors import RunFailed, UserError
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.generation.pairs_to_label import PairSource, read_pairs_to_label
 from harken.judging.both_orders import JudgedPair, share_interval
 from harken.judging.cache import VerdictCache
-from harken.judging.endpoint import TRANSPORT
+from harken.judging.endpoint import TRANSPORT_PROBLEM
 from harken.judging.load import load_judge
 from harken.judging.measure import letter_lines
 from harken.judging.pair import PairJudge
-from harken.judging.session import Judgements, judge_lines, judge_pairs, shown_share, summarise
+from harken.judging.session import Judgements, format_share, judge_lines, judge_pairs, summarise
 from harken.run import atomic, signals
 from harken.run.folder import PairsFolder
 from harken.run.lock import write_lock
@@ -53,7 +53,7 @@ def _run(
         "fingerprints": {"pairs": _fingerprint(sources), "judge": dict(judge.identity)}
     }
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         cache = VerdictCache(folder.judgements, judge.identity)
         judgements = judge_pairs(judge, [source.pair for source in sources], config, cache)
         _require_verdicts(judgements, folder)
@@ -69,14 +69,14 @@ def _run(
         atomic.write_text(folder.pairs, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         atomic.write_json(folder.judge, {**summary, "favours": favours})
         lines = [*judge_lines(summary), *letter_lines(judge), *_bias_lines(favours)]
-        left = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
-        lines += [f"left out: {left}"] if left else []
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        lines += [f"left out: {reasons}"] if reasons else []
         lines.append(f"{folder.pairs}: {len(rows):,} pairs of {len(sources):,} compared")
         lineage = {
             "responses": {"name": config.responses, "fingerprint": settings["fingerprints"]["pairs"]},
             "judge": {"name": config.judge.column, **judge.identity},
         }
-        return Made(lineage, {"pairs": len(rows), "compared": len(sources), **counts}, lines)
+        return WrittenResults(lineage, {"pairs": len(rows), "compared": len(sources), **counts}, lines)
 
     write_once(folder, settings, make)
     return folder
@@ -89,7 +89,7 @@ def _fingerprint(sources: Sequence[PairSource]) -> str:
 def _require_verdicts(judgements: Judgements, folder: PairsFolder) -> None:
     """Raise RunFailed if the endpoint did not reply to every pair; another run can complete them."""
     problems = [judged.problem or "" for judged in (*judgements.judged, *judgements.canary_verdicts)]
-    if missing := [problem for problem in problems if problem.startswith(TRANSPORT)]:
+    if missing := [problem for problem in problems if problem.startswith(TRANSPORT_PROBLEM)]:
         raise RunFailed(
             f"{len(missing):,} pairs have no verdict ({missing[0]})",
             where=str(folder.root),
@@ -126,7 +126,7 @@ def _row(config: LabelConfig, source: PairSource, judged: JudgedPair, outcome: s
         "rater": JUDGE_RATER + config.judge.column,
         "judge_probabilities": chosen,
         "consistent": judged.outcome != "inconsistent",
-        "measured": judged.given.measured and judged.swapped.measured,
+        "measured": judged.original.measured and judged.swapped.measured,
     }
 
 
@@ -145,7 +145,7 @@ def label_biases(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _bias_lines(favours: Mapping[str, Any]) -> list[str]:
     descriptions = [
-        f"{PAIR_FEATURES[name][0]} {shown_share(share)}"
+        f"{PAIR_FEATURES[name][0]} {format_share(share)}"
         for name, share in favours.items()
         if share is not None
     ]

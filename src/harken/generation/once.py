@@ -15,8 +15,8 @@ from harken.run.tracking import say
 
 
 @dataclass(frozen=True)
-class Made:
-    """The record of a stage: where its inputs come from, and counts of its outputs."""
+class WrittenResults:
+    """Hold what the manifest records of a stage: the lineage of its inputs, and counts of its outputs."""
 
     lineage: dict[str, Any]
     counts: dict[str, Any]
@@ -27,9 +27,9 @@ class Made:
 def write_once(
     folder: ResponsesFolder | PairsFolder | SycophancyFolder,
     settings: dict[str, Any],
-    make: Callable[[], Made],
+    make: Callable[[], WrittenResults],
 ) -> None:
-    """Lock the folder to `settings`, and call `make`, which writes the results, unless the folder is finished.
+    """Lock the folder to `settings` and, unless it is finished, call `make`, which writes the results.
 
     The manifest is written after the results and the checksums last: a folder with a manifest has all results. Raises
     UserError if the folder holds results of other settings or inputs.

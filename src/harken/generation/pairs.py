@@ -16,7 +16,7 @@ from harken.data.external_responses import ExternalResponse, read_external_respo
 from harken.errors import UserError
 from harken.evaluation.response_files import fingerprint_rows, match_prompts
 from harken.generation.candidates import Candidate, choose_best, choose_pairs
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.generation.score import UNNAMED_POLICY
 from harken.records import Prompt
 from harken.run import atomic, checksums, manifest
@@ -67,7 +67,7 @@ def _run(config: PairsConfig, folder: PairsFolder) -> PairsFolder:
         "fingerprints": {"responses": fingerprint_rows(external)}
     }
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         responses = _Responses(external, match_prompts(external, None, path), _scorer(path, config.score))
         counts: Counter[str] = Counter()
         written = list(_rows(responses, config, counts))
@@ -85,7 +85,7 @@ def _run(config: PairsConfig, folder: PairsFolder) -> PairsFolder:
             "scorer": responses.scorer,
         }
         line = f"{table}: {len(written):,} {noun} of {counts['responses']:,} responses to {counts['prompts']:,} prompts"
-        return Made(lineage, {noun: len(written), **counts}, [line, f"  {_format_counts(counts)}"])
+        return WrittenResults(lineage, {noun: len(written), **counts}, [line, f"  {_format_counts(counts)}"])
 
     write_once(folder, settings, make)
     return folder

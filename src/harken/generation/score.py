@@ -25,7 +25,7 @@ from harken.evaluation.response_files import fingerprint_rows, match_prompts, nu
 from harken.evaluation.responses import BATCH_SHAPE, PolicyResponses, response_row
 from harken.evaluation.scorers import Scorers, first_scores, further_scores, resolve_scorers
 from harken.evaluation.verdict import REWARD_MODEL_SCORER
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.models.device import choose_device, device_kind
 from harken.records import Prompt, Rollout
 from harken.run import checksums, signals
@@ -75,7 +75,7 @@ def _run(config: ScoringConfig, folder: ResponsesFolder) -> ResponsesFolder:
         prompts, _ = sources.load_prompts(config.data, seed=config.seed)
         settings["prompts"] = fixed_inputs.fingerprint_prompts(prompts)
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         matched_prompts = match_prompts(responses_read, prompts, path)
         responses, places = _by_policy(responses_read, matched_prompts)
         scores = _scores(config, scorers, responses, folder.shards, names)
@@ -89,7 +89,9 @@ def _run(config: ScoringConfig, folder: ResponsesFolder) -> ResponsesFolder:
             "primary": names[0],
         }
         counts = _counts(table, names)
-        return Made(lineage, counts, [_means(table, names), f"{folder.responses}: {len(table):,} responses"])
+        return WrittenResults(
+            lineage, counts, [_means(table, names), f"{folder.responses}: {len(table):,} responses"]
+        )
 
     with fixed_inputs.freeze_template_clock(
         [scorers.reward_model] if scorers.reward_model else [], folder.config, settings

@@ -17,7 +17,7 @@ from typing import Any
 from harken.config import SycophancyConfig
 from harken.evaluation import fixed_inputs
 from harken.evaluation.responses import load_engine
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
@@ -78,7 +78,7 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
         "device_kind": device_kind(choose_device(config.device)),
     }
 
-    def make() -> Made:
+    def make() -> WrittenResults:
         say(f"{len(probes):,} probes of {len({p.cluster for p in probes}):,} questions: {', '.join(suites)}")
         rows = {
             name: _of_policy(number, name, source, probes, config, folder.shards, steering.get(name))
@@ -97,7 +97,9 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
                 for name, source in models.items()
             }
         }
-        return Made(lineage, {"probes": len(probes)}, [f"{folder.results}: {len(models)} policies evaluated"])
+        return WrittenResults(
+            lineage, {"probes": len(probes)}, [f"{folder.results}: {len(models)} policies evaluated"]
+        )
 
     with fixed_inputs.freeze_template_clock(list(models.values()), folder.config, settings):
         write_once(folder, settings, make)

@@ -10,7 +10,7 @@ import numpy as np
 
 from harken.judging.both_orders import JudgedPair, order_figures
 from harken.judging.pair import ResponsePair
-from harken.judging.session import shown_share
+from harken.judging.session import format_share
 from harken.maths.statistics.agreement import AgreementInterval, rater_ceiling
 from harken.maths.statistics.agreement_intervals import cohen_interval
 from harken.maths.statistics.intervals import clustered_jeffreys, clustered_mean_interval
@@ -29,7 +29,7 @@ MIN_SLICE_PAIRS = 5
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """A pair in the order that the judge sees, and the side that people prefer: 1 the first, -1 the second, 0 a tie."""
+    """Hold a pair in the order that the judge sees, and the side that people prefer: 1 first, -1 second, 0 tie."""
 
     pair: ResponsePair
     side: int
@@ -186,15 +186,15 @@ def judge_agreement_lines(figures: dict[str, Any]) -> list[str]:
     if not _n(figures["agreement_all"]):
         return ["agreement with people is unknown: no pair counts on which people prefer a side"]
     lines = [
-        f"agreement with people: {shown_share(figures['agreement'])} of "
-        f"{_n(figures['agreement']):,} pairs with a consistent verdict; {shown_share(figures['agreement_all'])} of "
+        f"agreement with people: {format_share(figures['agreement'])} of "
+        f"{_n(figures['agreement']):,} pairs with a consistent verdict; {format_share(figures['agreement_all'])} of "
         f"{_n(figures['agreement_all']):,} with a change or a tie as one half",
         f"  Cohen's kappa: {_number(figures['kappa'])} with ties, {_number(figures['kappa_decided'])} on "
         "consistent verdicts",
     ]
     if figures["people"] is not None:
         lines.append(
-            f"  a rater agrees with the majority of the others in {shown_share(figures['people'])} of cases"
+            f"  a rater agrees with the majority of the others in {format_share(figures['people'])} of cases"
         )
     if (length := figures["length"]) is not None:
         difference = length["difference"]
@@ -209,7 +209,7 @@ def judge_agreement_lines(figures: dict[str, Any]) -> list[str]:
         )
     for column, slice_figures in figures["slices"].items():
         rates = "; ".join(
-            f"{name} {shown_share(rate)} ({rate['n']:,})" for name, rate in slice_figures.items()
+            f"{name} {format_share(rate)} ({rate['n']:,})" for name, rate in slice_figures.items()
         )
         lines.append(f"  by {column}: {rates}")
     lines += [f"warning: the judge {LENGTH_WORDS[name]} ({name})" for name in figures["biases"]]

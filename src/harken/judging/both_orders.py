@@ -14,8 +14,8 @@ from harken.judging.pair import PairJudge, PairVerdict, ResponsePair
 from harken.maths.statistics.intervals import clustered_jeffreys
 
 PairOutcome = Literal["first", "second", "tie", "inconsistent", "failed"]
-CALLS_AT_ONCE = 8
-"""Verdicts per write of the cache, unless the judge has another `at_once`."""
+DEFAULT_BATCH_SIZE = 8
+"""Verdicts per call of a judge and write of the cache, unless the judge has another `batch_size`."""
 POSITION_FIRST, POSITION_SECOND = "prefers_first_shown", "prefers_second_shown"
 INCONSISTENT = "inconsistent"
 MAX_FLIPS = 0.5
@@ -24,22 +24,22 @@ MAX_FLIPS = 0.5
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """The verdicts on one pair: `given` in the order of the pair, `swapped` in the other one."""
+    """Hold the two verdicts on a pair: `original` in the order of the pair, `swapped` in the other order."""
 
     pair: ResponsePair
-    given: PairVerdict
+    original: PairVerdict
     swapped: PairVerdict
 
     @property
     def probabilities(self) -> tuple[float, float] | None:
-        """Return P(first is better) as asked in the given and in the swapped order; None without both verdicts."""
-        if self.given.probability is None or self.swapped.probability is None:
+        """Return P(first is better) by the original and by the swapped order; None without both verdicts."""
+        if self.original.probability is None or self.swapped.probability is None:
             return None
-        return self.given.probability, 1.0 - self.swapped.probability
+        return self.original.probability, 1.0 - self.swapped.probability
 
     @property
     def outcome(self) -> PairOutcome:
-        """Return the side that both orders prefer, or why there is none."""
+        """Return the side that both orders prefer; tie, inconsistent or failed if there is none."""
         probabilities = self.probabilities
         if probabilities is None:
             return "failed"
@@ -56,17 +56,18 @@ class JudgedPair:
 
     @property
     def problem(self) -> str | None:
-        """Return why a verdict is missing."""
-        return self.given.problem or self.swapped.problem
+        """Return why a verdict is missing; None if both exist."""
+        return self.original.problem or self.swapped.problem
 
     @property
     def first_shown_wins(self) -> float | None:
         """Return in how many of the two orders the response shown first won; a tie counts half."""
-        if self.given.probability is None or self.swapped.probability is None:
+        if self.original.probability is None or self.swapped.probability is None:
             return None
         return float(
             sum(
-                (np.sign(value - 0.5) + 1) / 2 for value in (self.given.probability, self.swapped.probability)
+                (np.sign(value - 0.5) + 1) / 2
+                for value in (self.original.probability, self.swapped.probability)
             )
         )
 
@@ -77,7 +78,10 @@ def judge_both_orders(
     cache: VerdictCache,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[JudgedPair]:
-    """Return the verdicts on every pair in both orders; cached verdicts are not asked for again."""
+    """Return the verdicts on every pair in both orders; cached verdicts are not asked for again.
+
+    Raises ValueError if the judge returns another number of verdicts than it was asked for.
+    """
     orders = [order for pair in pairs for order in (pair, pair.swapped())]
     cached: list[PairVerdict | None] = [cache.get(order) for order in orders]
     missing: dict[str, list[int]] = {}
@@ -87,7 +91,7 @@ def judge_both_orders(
     if on_progress is not None:
         on_progress(sum(verdict is not None for verdict in cached))
     groups = list(missing.values())
-    size = getattr(judge, "at_once", CALLS_AT_ONCE)
+    size = getattr(judge, "batch_size", DEFAULT_BATCH_SIZE)
     for start in range(0, len(groups), size):
         group_batch = groups[start : start + size]
         rows = [orders[numbers[0]] for numbers in group_batch]
@@ -102,8 +106,8 @@ def judge_both_orders(
             on_progress(sum(map(len, group_batch)))
     verdicts = [verdict for verdict in cached if verdict is not None]
     return [
-        JudgedPair(pair, given, swapped)
-        for pair, given, swapped in zip(pairs, verdicts[::2], verdicts[1::2], strict=True)
+        JudgedPair(pair, original, swapped)
+        for pair, original, swapped in zip(pairs, verdicts[::2], verdicts[1::2], strict=True)
     ]
 
 
@@ -119,7 +123,7 @@ def order_figures(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     problems = Counter(
         verdict.problem
         for pair in judged
-        for verdict in (pair.given, pair.swapped)
+        for verdict in (pair.original, pair.swapped)
         if verdict.problem is not None
     )
     flips = share_interval([float(pair.outcome == "inconsistent") for pair in decided])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harken.judging.endpoint import TRANSPORT
+from harken.judging.endpoint import TRANSPORT_PROBLEM
 from harken.judging.pair import PairVerdict, ResponsePair
 from harken.run import atomic, bounded_read
 from harken.run.terminal import say
@@ -42,7 +42,7 @@ class VerdictCache:
         storable = {
             self._key(pair): verdict
             for pair, verdict in verdicts
-            if not (verdict.problem or "").startswith(TRANSPORT)
+            if not (verdict.problem or "").startswith(TRANSPORT_PROBLEM)
         }
         self._verdicts |= storable
         if self.path is None or not storable:

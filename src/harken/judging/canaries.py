@@ -30,12 +30,12 @@ GOLD: tuple[tuple[str, str, str], ...] = (
     ("What do bees make?", "Bees make honey and wax.", "Bees make cars and shoes."),
     ("Is ice colder than boiling water?", "Yes, ice is colder.", "No, ice is much hotter than that."),
 )
-"""Questions, a right response and a wrong one."""
+"""Questions, each with a right and a wrong response."""
 
 
 @dataclass(frozen=True)
 class CanaryPair:
-    """One canary: `pair.first` is the response that must not win."""
+    """Hold one canary: `pair.first` is the response that must not win."""
 
     kind: str
     pair: ResponsePair
@@ -69,7 +69,7 @@ def make_canaries(batch: Sequence[ResponsePair], number: int, seed: int) -> list
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """The results of the canaries of a batch, over both orders. A tie is half a win."""
+    """Hold the results of the canaries of a batch, over both orders. A tie is half a win."""
 
     batch: int
     wins: float
@@ -91,7 +91,7 @@ def count_wins(number: int, canaries: Sequence[CanaryPair], judged: Sequence[Jud
     wins, comparisons, failed, by_kind = 0.0, 0, 0, dict[str, float]()
     for canary, judged_canary in zip(canaries, judged, strict=True):
         for p in (
-            judged_canary.given.probability,
+            judged_canary.original.probability,
             None if judged_canary.swapped.probability is None else 1 - judged_canary.swapped.probability,
         ):
             if p is None:

@@ -19,7 +19,7 @@ from harken.records import Message
 from harken.run import signals
 from harken.run.terminal import say
 
-TRANSPORT = "endpoint: "
+TRANSPORT_PROBLEM = "endpoint: "
 """Prefix of problems that another attempt may solve; they are not cached for the next run."""
 MAX_FAILURES = 8
 """Requests in a row that may fail, with all their retries, before the run ends."""
@@ -42,23 +42,23 @@ class ChatEndpoint:
         self.settings = settings
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
-        self._client = JsonClient(settings.url, read_key(settings.api_key_env), settings.timeout_s)
-        self._pace = _Pace(settings.requests_per_minute)
+        self._client = JsonClient(settings.url, read_api_key(settings.api_key_env), settings.timeout_s)
+        self._rate_limiter = _RateLimiter(settings.requests_per_minute)
         self._lock, self._failures = threading.Lock(), 0
         if settings.allow_http and settings.url.startswith("http:"):
             say(f"warning: {settings.url}: prompts, responses and the key cross the network unencrypted")
         self.requests = 0
         """Requests sent, retries included."""
 
-    def complete(self, messages: Sequence[Message], further: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, messages: Sequence[Message], extra_fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the endpoint's reply to a conversation.
 
         Raises RequestFailed after the last retry, UserError where the settings are wrong (key, address, redirect), and
         RunFailed once MAX_FAILURES requests in a row failed.
         """
-        body = {"model": self.settings.model, "messages": [m.to_dict() for m in messages], **further}
+        body = {"model": self.settings.model, "messages": [m.to_dict() for m in messages], **extra_fields}
         try:
-            reply = self._attempts(body)
+            reply = self._post_with_retries(body)
         except RequestFailed as failure:
             self._note_failure(failure)
             raise
@@ -99,17 +99,17 @@ class ChatEndpoint:
             return reported, None
         return reported, f"reply of another model ({reported[:80]})"
 
-    def _attempts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _post_with_retries(self, body: Mapping[str, Any]) -> dict[str, Any]:
         for attempt in range(self.settings.retries + 1):
             if self._stop.is_set():
                 raise RequestFailed("the run is ending", False)
-            self._pace.wait(self._sleep)
+            self._rate_limiter.wait(self._sleep)
             with self._lock:
                 self.requests += 1
             try:
                 return self._client.post("/chat/completions", body)
             except RequestFailed as failure:
-                self._require_configured(failure)
+                self._raise_if_misconfigured(failure)
                 if not failure.retry or attempt == self.settings.retries:
                     raise
                 self._back_off(attempt, failure)
@@ -121,10 +121,10 @@ class ChatEndpoint:
             seconds = failure.retry_after
         seconds = min(seconds, self.settings.max_wait_s)
         if failure.status == 429:
-            self._pace.pause(seconds)  # the limit applies to all requests
+            self._rate_limiter.pause(seconds)  # the limit applies to all requests
         self._sleep(seconds)
 
-    def _require_configured(self, failure: RequestFailed) -> None:
+    def _raise_if_misconfigured(self, failure: RequestFailed) -> None:
         if failure.status in CONFIGURATION_FIXES:
             raise UserError(
                 f"the endpoint replies {failure.problem} ({failure.detail})",
@@ -149,18 +149,18 @@ class ChatEndpoint:
             raise RunFailed(
                 f"{failures} requests in a row failed, the last with: {failure.problem} {failure.detail}".strip(),
                 where=self.settings.url,
-                fix=_fix_failures(failure),
+                fix=_fix_for(failure),
             ) from None
 
 
-def _fix_failures(failure: RequestFailed) -> str:
+def _fix_for(failure: RequestFailed) -> str:
     again = "then run the same command again: the verdicts so far are kept"
     if failure.status in (400, 422):
         return f"set judge.logprobs: false or another judge.reply if the endpoint does not know them, {again}"
     return f"check that the endpoint runs, {again}"
 
 
-class _Pace:
+class _RateLimiter:
     """Keep requests at least an interval apart, and pause all of them when the endpoint asks for it."""
 
     def __init__(self, per_minute: float | None) -> None:
@@ -186,7 +186,7 @@ class EndpointPairJudge:
     def __init__(self, config: EndpointJudge, endpoint: ChatEndpoint | None = None) -> None:
         self.config = config
         self.endpoint = endpoint or ChatEndpoint(config)
-        self.at_once = 4 * config.parallel
+        self.batch_size = 4 * config.parallel
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -208,7 +208,9 @@ class EndpointPairJudge:
         try:
             reply = self.endpoint.complete(messages, self._request())
         except RequestFailed as failure:
-            return PairVerdict(None, TRANSPORT + failure.problem, seconds=time.monotonic() - start_time)
+            return PairVerdict(
+                None, TRANSPORT_PROBLEM + failure.problem, seconds=time.monotonic() - start_time
+            )
         model, problem = self.endpoint.model_problem(reply)
         probability, measured = None, False
         if problem is None:
@@ -218,8 +220,8 @@ class EndpointPairJudge:
         return PairVerdict(
             probability,
             problem,
-            count_of(tokens, "prompt_tokens"),
-            count_of(tokens, "completion_tokens"),
+            reported_count(tokens, "prompt_tokens"),
+            reported_count(tokens, "completion_tokens"),
             time.monotonic() - start_time,
             measured,
             model,
@@ -266,13 +268,13 @@ def reply_text(reply: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], str | 
     return text, choice, None
 
 
-def count_of(values: Mapping[str, Any], name: str) -> int:
+def reported_count(values: Mapping[str, Any], name: str) -> int:
     """Return a count of tokens that an endpoint reports, 0 without one."""
     value = values.get(name)
     return value if type(value) is int and 0 <= value < 10**9 else 0
 
 
-def read_key(variable: str | None) -> str | None:
+def read_api_key(variable: str | None) -> str | None:
     """Return the key in an environment variable; None without a variable. Raises UserError if it is not usable."""
     if variable is None:
         return None

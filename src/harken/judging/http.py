@@ -24,11 +24,11 @@ from harken.run.terminal import escape_invisible
 
 MAX_REPLY_BYTES = 1 << 22
 _CHUNK = 1 << 16
-_CONNECTION: dict[type[Exception], str] = {
+_CONNECTION_PROBLEMS: dict[type[Exception], str] = {
     ConnectionRefusedError: "connection refused",
     ConnectionResetError: "connection reset",
 }
-_SHOWN = 200
+_EXCERPT_CHARS = 200
 """Characters of a reply that an error message shows."""
 
 
@@ -69,9 +69,10 @@ class JsonClient:
             if time.monotonic() - start_time >= self._timeout:
                 raise RequestFailed("timeout", True) from None
             problem = next(
-                (words for kind, words in _CONNECTION.items() if isinstance(error, kind)), "connection failed"
+                (words for kind, words in _CONNECTION_PROBLEMS.items() if isinstance(error, kind)),
+                "connection failed",
             )
-            raise RequestFailed(problem, True, detail=self._shown(str(error))) from None
+            raise RequestFailed(problem, True, detail=self._excerpt(str(error))) from None
         finally:
             timer.cancel()
             with self._lock:
@@ -103,16 +104,16 @@ class JsonClient:
         reply = connection.getresponse()
         content = self._read(reply)
         if reply.status != 200:
-            raise self._refused(reply, content)
+            raise self._status_error(reply, content)
         kind = reply.headers.get_content_type()
         if kind != "application/json" and not kind.endswith("+json"):
-            raise RequestFailed(f"the reply is {kind}, not JSON", True, detail=self._shown(content))
+            raise RequestFailed(f"the reply is {kind}, not JSON", True, detail=self._excerpt(content))
         try:
             value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
-            raise RequestFailed("the reply is not whole JSON", True, detail=self._shown(content)) from None
+            raise RequestFailed("the reply is not whole JSON", True, detail=self._excerpt(content)) from None
         if not isinstance(value, dict):
-            raise RequestFailed("the reply is not a JSON object", True, detail=self._shown(content))
+            raise RequestFailed("the reply is not a JSON object", True, detail=self._excerpt(content))
         return value
 
     def _read(self, reply: http.client.HTTPResponse) -> bytes:
@@ -130,20 +131,20 @@ class JsonClient:
             raise RequestFailed("the reply is not whole", True)
         return b"".join(chunks)
 
-    def _refused(self, reply: http.client.HTTPResponse, content: bytes) -> RequestFailed:
+    def _status_error(self, reply: http.client.HTTPResponse, content: bytes) -> RequestFailed:
         status = reply.status
         if 300 <= status < 400:
             target = urlsplit(str(reply.headers.get("Location", ""))).netloc
-            return RequestFailed("a redirect is refused", False, status, detail=self._shown(target))
+            return RequestFailed("a redirect is refused", False, status, detail=self._excerpt(target))
         busy = status in (408, 409, 425, 429) or status >= 500
         wait_seconds = retry_after(reply.headers.get("Retry-After")) if busy else None
-        return RequestFailed(f"HTTP {status}", busy, status, wait_seconds, self._shown(content))
+        return RequestFailed(f"HTTP {status}", busy, status, wait_seconds, self._excerpt(content))
 
-    def _shown(self, content: bytes | str) -> str:
+    def _excerpt(self, content: bytes | str) -> str:
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
         if self._key:
             text = text.replace(self._key, "[key]")
-        return " ".join(escape_invisible(text).split())[:_SHOWN]
+        return " ".join(escape_invisible(text).split())[:_EXCERPT_CHARS]
 
 
 def retry_after(value: str | None) -> float | None:

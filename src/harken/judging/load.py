@@ -27,8 +27,8 @@ from harken.models.roles import lineage_fingerprint
 from harken.reward.build import RewardLoader, resolve_sources
 from harken.run.terminal import say
 
-SCORED_TOKENS = 8192
-"""Tokens of a micro-batch of a reward model that judges."""
+SCORER_BATCH_TOKENS = 8192
+"""Tokens of a micro-batch of a reward model that is used as a judge."""
 
 
 def load_judge(config: JudgeConfig, device: str = "auto", dtype: WeightDtypeName = "bfloat16") -> PairJudge:
@@ -36,11 +36,11 @@ def load_judge(config: JudgeConfig, device: str = "auto", dtype: WeightDtypeName
     if isinstance(config, EndpointJudge):
         return EndpointPairJudge(config)
     if isinstance(config, LocalJudge):
-        return _local(config, device, dtype)
-    return _scored(config, device, dtype)
+        return _load_local(config, device, dtype)
+    return _load_scorer(config, device, dtype)
 
 
-def _local(config: LocalJudge, device: str, dtype: WeightDtypeName) -> LocalPairJudge:
+def _load_local(config: LocalJudge, device: str, dtype: WeightDtypeName) -> LocalPairJudge:
     source = require_use(resolve(config.model_name), "policy")
     say(f"judge {config.column}: {source.describe()}")
     weight_dtype, adapter = WEIGHT_DTYPES[dtype], None
@@ -53,7 +53,7 @@ def _local(config: LocalJudge, device: str, dtype: WeightDtypeName) -> LocalPair
     return LocalPairJudge(config, backbone, adapter, lineage_fingerprint(source))
 
 
-def _scored(
+def _load_scorer(
     config: RewardModelJudge | RuleJudge | PythonJudge, device: str, dtype: WeightDtypeName
 ) -> ScoredPairJudge:
     part: ModelPart | RulePart | PythonPart
@@ -64,7 +64,7 @@ def _scored(
     else:
         part = PythonPart(type="python", path=config.path, timeout_s=config.timeout_s)
     resolved = resolve_sources([part])
-    loader = RewardLoader(None, WEIGHT_DTYPES[dtype], choose_device(device), SCORED_TOKENS)
+    loader = RewardLoader(None, WEIGHT_DTYPES[dtype], choose_device(device), SCORER_BATCH_TOKENS)
     (source,) = loader.sources(resolved, None, role="judge")
     identity: dict[str, Any] = {
         "type": config.type,

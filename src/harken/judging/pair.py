@@ -13,7 +13,7 @@ from harken.records import Message
 
 @dataclass(frozen=True)
 class ResponsePair:
-    """Two responses to one conversation, in the order in which they are shown."""
+    """Hold two responses to one conversation, in the order in which they are shown."""
 
     id: str
     messages: tuple[Message, ...]
@@ -32,10 +32,10 @@ class ResponsePair:
 
 @dataclass(frozen=True)
 class PairVerdict:
-    """A judge's verdict on one pair in one order.
+    """Hold a judge's verdict on one pair in one order.
 
     `probability`: that the response shown first is better; None if the judge gave no verdict, for the reason in
-    `problem`. `measured`: whether the probability is the judge's own; otherwise it is 0 or 1 from a letter. `model` is
+    `problem`. `measured`: whether the judge gave the probability; otherwise it is 0 or 1, from a letter. `model` is
     the name in the reply, "" for a judge without replies.
     """
 

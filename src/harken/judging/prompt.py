@@ -58,7 +58,7 @@ def clean(text: str) -> str:
 
 
 def prompt_hash(rubric: str, form: ReplyForm, letters: Sequence[str] = ("A", "B")) -> str:
-    """Return the sha256 of everything in the prompt except the pair."""
+    """Return the sha256 of all parts of the prompt except the pair."""
     fixed = json.dumps([_SYSTEM, rubric, _ASK[form], list(letters), _ROLE_TOKENS.pattern, _VERDICTS.pattern])
     return hashlib.sha256(fixed.encode()).hexdigest()
 
@@ -72,9 +72,9 @@ def judge_prompt(
     """
     code = pair.content()[:16]
     turns = "\n".join(f"{turn.role}: {clean(turn.content)}" for turn in pair.messages)
-    parts = [_quoted("conversation", code, turns)]
+    parts = [_quote("conversation", code, turns)]
     parts += [
-        _quoted(f"response {letter}", code, clean(text))
+        _quote(f"response {letter}", code, clean(text))
         for letter, text in zip(letters, (pair.first, pair.second), strict=True)
     ]
     return [
@@ -83,7 +83,7 @@ def judge_prompt(
     ]
 
 
-def _quoted(title: str, code: str, text: str) -> str:
+def _quote(title: str, code: str, text: str) -> str:
     return f"--- {title} {code} ---\n{text}\n--- end of {title} {code} ---"
 
 

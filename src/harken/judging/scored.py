@@ -15,13 +15,13 @@ from harken.reward.source import RewardSource, score_all
 class ScoredPairJudge:
     """Compare the scores of both responses: P(first) is the logistic function of their difference ÷ temperature.
 
-    The order in which a pair is given does not act. A response without a score has no verdict.
+    The order of a pair has no effect. A response without a score has no verdict.
     """
 
     def __init__(self, source: RewardSource, temperature: float, identity: Mapping[str, Any]) -> None:
         self.source, self.temperature, self.identity = source, temperature, dict(identity)
         self._scores: dict[tuple[str, str], float | None] = {}
-        self.at_once = 64
+        self.batch_size = 64
 
     def prefer_first(self, pairs: Sequence[ResponsePair]) -> list[PairVerdict]:
         """Return a verdict on each pair. Equal responses to equal prompts are scored once, so that they tie."""

@@ -1,4 +1,4 @@
-"""Judge pairs batch by batch, with canaries in every batch, and sum up what the judge did and cost. No torch."""
+"""Judge pairs batch by batch, with canaries in every batch, and summarise verdicts and cost. No torch."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def judge_pairs(
 
 
 def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is written of a judge: identity, order effects, canaries and cost, as JSON."""
+    """Return a summary of a judge for JSON: identity, order effects, canaries and cost."""
     return {
         "judge": config.judge.column,
         "identity": dict(identity),
@@ -83,7 +83,7 @@ def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[s
             {
                 verdict.model
                 for pair in judgements.judged
-                for verdict in (pair.given, pair.swapped)
+                for verdict in (pair.original, pair.swapped)
                 if verdict.model
             }
         ),
@@ -94,7 +94,7 @@ def summarise(judgements: Judgements, config: JudgingConfig, identity: Mapping[s
 def _problems(judgements: Judgements) -> dict[str, int]:
     """Count why verdicts are missing, over pairs, canaries and void batches."""
     pairs = (*judgements.judged, *judgements.canary_verdicts)
-    problems = [verdict.problem for pair in pairs for verdict in (pair.given, pair.swapped)]
+    problems = [verdict.problem for pair in pairs for verdict in (pair.original, pair.swapped)]
     return dict(Counter(problem for problem in problems if problem is not None).most_common())
 
 
@@ -124,7 +124,7 @@ def _cost(judgements: Judgements, config: JudgingConfig) -> dict[str, Any]:
     calls = [
         verdict
         for pair in (*judgements.judged, *judgements.canary_verdicts)
-        for verdict in (pair.given, pair.swapped)
+        for verdict in (pair.original, pair.swapped)
     ]
     cost: dict[str, Any] = {
         "verdicts": len(calls),
@@ -141,7 +141,7 @@ def _cost(judgements: Judgements, config: JudgingConfig) -> dict[str, Any]:
 
 
 def judge_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Format a summary for the terminal; what is wrong with the judge stands last, in lines that begin with warning."""
+    """Format a summary for the terminal; the last lines are warnings about the judge."""
     orders, canaries, cost = summary["orders"], summary["canaries"], summary["cost"]
     lines = [
         f"judge {summary['judge']}: {orders['pairs']:,} pairs in both orders; {orders['first'] + orders['second']:,} "
@@ -150,12 +150,12 @@ def judge_lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     if orders["flips"] is not None:
         lines.append(
-            f"  verdict changes with the order: {shown_share(orders['flips'])}; response shown first preferred: "
-            f"{shown_share(orders['first_shown'])} (50 % without a position bias)"
+            f"  verdict changes with the order: {format_share(orders['flips'])}; response shown first preferred: "
+            f"{format_share(orders['first_shown'])} (50 % without a position bias)"
         )
     if canaries is not None and canaries["comparisons"]:
         won = f"{canaries['wins']:g} of {canaries['comparisons']:,} comparisons won"
-        kinds = f" ({_listed(canaries['by_kind'])})" if canaries["by_kind"] else ""
+        kinds = f" ({_join_counts(canaries['by_kind'])})" if canaries["by_kind"] else ""
         lines.append(f"  canaries: {won}{kinds}")
     price = f", price {cost['price']:.4g}" if "price" in cost else ""
     lines.append(
@@ -169,7 +169,7 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     orders, canaries = summary["orders"], summary["canaries"]
     lines = [f"warning: {summary['judge']} {BIAS_WORDS[name]} ({name})" for name in orders["biases"]]
     if summary["problems"]:
-        lines.append(f"warning: no verdict for: {_listed(summary['problems'])}")
+        lines.append(f"warning: no verdict for: {_join_counts(summary['problems'])}")
     if canaries is not None and canaries["void_batches"]:
         lines.append(
             f"warning: {len(canaries['void_batches'])} of {canaries['batches']} batches are void: canaries won more "
@@ -179,11 +179,11 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _listed(counts: Mapping[str, float]) -> str:
+def _join_counts(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count:g}" for name, count in counts.items())
 
 
-def shown_share(rate: Mapping[str, float] | None) -> str:
+def format_share(rate: Mapping[str, float] | None) -> str:
     """Format a share with its interval: ``62.3 % [57.5, 67.0]``."""
     if rate is None:
         return "none"

@@ -23,7 +23,7 @@ from harken.errors import UserError
 from harken.evaluation import audit
 from harken.evaluation.audit import BROKEN, Key
 from harken.evaluation.response_files import fingerprint_rows, match_prompts
-from harken.generation.once import Made, write_once
+from harken.generation.once import WrittenResults, write_once
 from harken.records import Prompt
 from harken.review.added_pairs import rows_to_add
 from harken.run import atomic, checksums
@@ -58,7 +58,7 @@ def run_hard_negatives(config: HardNegativesConfig, output: Path) -> PairsFolder
         fingerprints = {"responses": fingerprint_rows(responses)}
         settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": fingerprints}
 
-        def make() -> Made:
+        def make() -> WrittenResults:
             counts: Counter[str] = Counter()
             rows = list(_pairs(responses, config, path, counts))
             if not rows:
@@ -75,7 +75,7 @@ def run_hard_negatives(config: HardNegativesConfig, output: Path) -> PairsFolder
             if added:
                 line += f", added to {len(added):,} of {config.add_to}"
             made = {"pairs": len(rows), "added_to": len(added), **counts}
-            return Made(lineage, made, [line, f"  {counts_line(counts)}"])
+            return WrittenResults(lineage, made, [line, f"  {counts_line(counts)}"])
 
         write_once(folder, settings, make)
         return folder

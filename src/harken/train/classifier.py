@@ -29,7 +29,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
     """Train on labelled responses by binary cross-entropy; `desirable` is the positive label."""
 
     label = "classifier"
-    rows_are = "responses"
+    row_noun = "responses"
     side_names = ("response",)
 
     def __init__(
@@ -63,9 +63,10 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         super().__init__(config, backbone, base, rows, held_out)
 
     def initial_deviation(self, width: int) -> float:
-        """Return a tenth of a reward model's: a pair cancels what its sides have in common, a single response does not.
+        """Return a tenth of a reward model's initial deviation.
 
-        So training starts near the log-odds 0, and not 0, where the adapter would get no gradient.
+        In a pair, what both sides have in common cancels; in a single response it does not. A small deviation makes
+        training start near log-odds of 0. At exactly 0 the adapter would get no gradient.
         """
         return 0.1 * super().initial_deviation(width)
 
@@ -107,7 +108,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         labels = np.array(_labels(rows), dtype=bool)
         if labels.all() or not labels.any():
             return metrics
-        # A detector looks for the undesirable responses, so precision and recall are theirs.
+        # A detector looks for undesirable responses, so precision and recall are those of the undesirable label.
         figures = detector_figures(special.expit(-log_odds).tolist(), (~labels).tolist(), prompts)
         metrics |= _with_bounds("eval/auc", auc_interval(log_odds, labels, prompts))
         metrics |= {"eval/brier": figures.brier.mean, "eval/ece": figures.calibration_error}

@@ -40,8 +40,8 @@ class HeadStage(ABC, Generic[HeadRow]):
     """Train on `batch_size` rows per optimiser step. Subclasses define the sides of a row, the loss and the metrics."""
 
     label: str
-    rows_are: str
-    """Rows, in a progress bar."""
+    row_noun: str
+    """What rows are called in a progress bar."""
     side_names: tuple[str, ...]
 
     def __init__(
@@ -170,7 +170,7 @@ class HeadStage(ABC, Generic[HeadRow]):
         """
         metrics = {}
         if self.selection:
-            scores = torch.as_tensor(self._score(self.selection, f"{self.label}: selection {self.rows_are}"))
+            scores = torch.as_tensor(self._score(self.selection, f"{self.label}: selection {self.row_noun}"))
             metrics["select/loss"] = float(self.losses(scores.float().T, self.selection).mean())
         return metrics | self._evaluate_held_out()
 
@@ -236,7 +236,7 @@ class HeadStage(ABC, Generic[HeadRow]):
     def _collate(self, rows: Sequence[HeadRow]) -> TokenBatch:
         """Collate the first sides of all rows, then the second ones."""
         sides = [self.sides(row) for row in rows]
-        sequences = [own[side] for side in range(len(self.side_names)) for own in sides]
+        sequences = [row_sides[side] for side in range(len(self.side_names)) for row_sides in sides]
         batch = collate(sequences, [[False] * len(tokens) for tokens in sequences], self.model.pad_token)
         return batch.to(self.backbone.device)
 

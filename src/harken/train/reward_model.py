@@ -30,7 +30,7 @@ class RewardStage(HeadStage[TokenPair]):
     """Train on pairs. The label of a tie or soft preference is its probability."""
 
     label = "RM"
-    rows_are = "pairs"
+    row_noun = "pairs"
     side_names = ("chosen", "rejected")
 
     def __init__(
