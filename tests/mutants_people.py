@@ -87,6 +87,8 @@ REAL = f"{EXPORTS}::test_an_export_of_the_tool_gives_the_raters_votes"
 
 TOOL_PACKS = [
     Mutant("packs: left and right are swapped", TOOL, "_argilla_record: shown['left']", "shown['right']", f"{PACKS}::test_a_pack_has_every_task_and_names_no_policy"),
+    Mutant("packs: Argilla shows markup as HTML", TOOL, "_argilla_record: _no_markup(text)", "text", f"{PACKS}::test_markup_in_a_response_is_text_in_argilla"),
+    Mutant("exports: the invisible character is an edit", READ, "_words: text.replace(WORD_JOINER, '')", "text", f"{PACKS}::test_markup_in_a_response_is_text_in_argilla"),
     Mutant("exports: a skipped annotation is a vote", READ, "_label_studio: one.get('was_cancelled')", "False", REAL),
     Mutant("exports: the first annotation stands", READ, "votes_of_raters: sorted(own, key=lambda one: one.at)", "sorted(own, key=lambda one: one.at)[::-1]", REAL),
     Mutant("exports: every account is the rater", READ, "votes_of_raters: one.account == accounts[study.by_task[one.vote['task']][0]]", "True", REAL),
@@ -96,7 +98,7 @@ TOOL_PACKS = [
     Mutant("exports: an account with half of the items is the rater", READ, "_accounts: counts[0][1] < MIN_ACCOUNT_SHARE * len(pairs)", "False", f"{EXPORTS}::test_items_of_one_rater_labelled_by_several_accounts_are_refused"),
     Mutant("exports: votes in the order of the file", READ, "votes_of_raters: sorted(own, key=lambda one: one.at)", "own", f"{EXPORTS}::test_votes_come_in_order_of_time"),
     Mutant("packs: votes on edited responses count", READ, "votes_of_raters: one.vote['task'] not in edited", "True", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
-    Mutant("packs: only the left response is compared", READ, "_edited: [shown['left'].split(), shown['right'].split()]", "[shown['left'].split(), texts[1].split()]", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
+    Mutant("packs: only the left response is compared", READ, "_edited: [_words(shown['left']), _words(shown['right'])]", "[_words(shown['left']), _words(texts[1])]", f"{PACKS}::test_votes_on_responses_that_were_edited_in_the_tool_are_left_out"),
     Mutant("packs: a later export is another vote", "review/page.py", "_revision: standing.uuid if standing else ''", "''", f"{PACKS}::test_a_later_export_revises"),
     Mutant("packs: the same export is another vote", "review/page.py", "_revision: standing is not None", "False", f"{PACKS}::test_an_export_becomes_votes_once"),
 ]  # fmt: skip

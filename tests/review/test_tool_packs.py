@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
@@ -124,6 +125,24 @@ def test_votes_on_responses_that_were_edited_in_the_tool_are_left_out(
     assert "left out 1 annotations of items with edited responses" in capsys.readouterr().err
     edited = rows[0]["data"]["task"] if tool == "label-studio" else rows[0]["id"]
     assert edited not in {vote.task for vote in read_votes(folder.votes, study.hash)}
+
+
+def test_markup_in_a_response_is_text_in_argilla(tmp_path: Path):
+    """Argilla 2.8.0 shows a text with a tag as HTML, and decodes the entities of any other."""
+    marked = "<b>bold</b> <img src='http://127.0.0.1:9/beacon.png'> 1 &lt; 2 {}"
+    rows = [{"prompt": f"q{i} <i>", "chosen": marked.format(i), "rejected": f"bad {i}"} for i in range(30)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "pack"
+    command = ["data", "pack", str(pairs), "--tool", "argilla", "--items", "10", "--raters", "anna"]
+    assert main([*command, "--output-dir", str(out)]) == 0
+    folder = ReviewFolder(out)
+    study, records = read_study(folder), items("argilla", folder, "anna")
+    texts = [text for record in records for text in record["fields"].values()]
+    assert any("bold" in text for text in texts)
+    assert not [text for text in texts if re.search(r"<[a-z/!?]|&[a-z#]", text, re.IGNORECASE)]
+    written_back = written(folder, "votes.json", exported("argilla", study, records))
+    assert import_votes(study, folder, written_back) == (len(records), 0)
 
 
 @pytest.mark.parametrize("name", ["李", "a b", "1st", "x" * 41])

@@ -19,7 +19,7 @@ from typing import Any
 from harken.errors import UserError
 from harken.review.session import shown_task
 from harken.review.study import Study
-from harken.review.tool_packs import STRENGTH_LABELS, TOOL_CHOICES, Tool
+from harken.review.tool_packs import STRENGTH_LABELS, TOOL_CHOICES, WORD_JOINER, Tool
 from harken.review.votes import MAX_SECONDS
 from harken.run import bounded_read, json_io
 
@@ -126,9 +126,13 @@ def _edited(study: Study, export: ToolExport) -> set[str]:
     for task_id, texts in export.texts.items():
         if task_id in study.by_task:
             shown = shown_task(study, study.by_task[task_id][1])
-            if [text.split() for text in texts] != [shown["left"].split(), shown["right"].split()]:
+            if [_words(text) for text in texts] != [_words(shown["left"]), _words(shown["right"])]:
                 edited.add(task_id)
     return edited
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(WORD_JOINER, "").split()
 
 
 def _accounts(study: Study, annotations: Sequence[Annotation], where: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from harken.run import atomic
 Tool = Literal["label-studio", "argilla"]
 TOOLS: tuple[str, ...] = get_args(Tool)
 TOOL_CHOICES = {"left": "Left", "right": "Right", "tie": "Tie", "both_bad": "Both bad", "skip": "Skip"}
+WORD_JOINER = "\N{WORD JOINER}"
 WHICH, HOW_MUCH = "Which response is better?", "How much better? Optional"
 WHY = "Why? Optional, of the better response"
 STRENGTH_LABELS = {"1": "slightly", "2": "clearly", "3": "much"}
@@ -90,8 +91,14 @@ def _labeling_config(study: Study) -> str:
 """
 
 
+def _no_markup(text: str) -> str:
+    """Put an invisible character after every < and &: Argilla's page shows a text with tags or entities as HTML."""
+    return text.replace("<", f"<{WORD_JOINER}").replace("&", f"&{WORD_JOINER}")
+
+
 def _argilla_record(shown: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {"prompt": _prompt_text(shown), "left": shown["left"], "right": shown["right"]}
+    texts = {"prompt": _prompt_text(shown), "left": shown["left"], "right": shown["right"]}
+    fields = {name: _no_markup(text) for name, text in texts.items()}
     return {
         "id": shown["id"],
         "fields": fields,
