@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harken.cli.options import output_dir_option
 from harken.run.terminal import show
 
 
@@ -17,9 +18,19 @@ def card(
         typer.Option(metavar="FILE", help="Further pairs, RewardBench or RM-Bench rows. Repeatable."),
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Score at most N pairs of each file.")
+        int | None,
+        typer.Option(
+            "--limit",
+            "--pairs",
+            min=1,
+            metavar="N",
+            show_default="all pairs",
+            help="Score N pairs of each file, chosen by the seed.",
+        ),
     ] = None,
-    probe_pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Pairs that are edited.")] = 200,
+    probe_pairs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of pairs whose responses are edited.")
+    ] = 200,
     policy: Annotated[
         str | None, typer.Option(metavar="NAME", help="The policy: compare its size with the reward model's.")
     ] = None,
@@ -31,25 +42,27 @@ def card(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The SFT model: accuracy by distance from it. [the SFT run that the reward model was trained on]",
+            help="The SFT model: accuracy by distance from it.",
+            show_default="the SFT run that the reward model was trained on",
         ),
     ] = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Accuracy against pairs, and against flipped labels.")
     ] = False,
-    output_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder. [RUN/card]")] = None,
+    output_dir: Annotated[Path | None, output_dir_option("RUN/card", resumes=False)] = None,
 ) -> None:
     """Say whether a reward model is worth optimising against.
 
     Scores held-out pairs, compares with simple baselines, edits responses in ways that add no quality, and names the
     faults: constant, flipped_labels, saturated, prefers_longer, prefers_shorter, ignores_prompt, exploitable,
-    learnt_judge_bias. Writes card.json and card.md. Exit code 0; a pipeline stops at a bad card by its `gate:`.
+    learnt_judge_bias. Writes card.json and card.md. The exit code is 0 for any card; the `gate` of a pipeline stops it.
 
     \b
     Examples:
       harken card outputs/02_rm
-      harken card outputs/02_rm --data golden.jsonl --data rewardbench.parquet --policy outputs/01_sft
-      harken card outputs/02_rm --samples outputs/samples/responses.parquet --learning-curve
+      harken card outputs/02_rm --data golden.jsonl --data rewardbench.parquet
+      harken card outputs/02_rm --policy outputs/03_ppo --learning-curve
+      harken card outputs/02_rm --samples outputs/samples/responses.parquet
     """
     from harken.card.markdown import card_lines
     from harken.card.run_card import CardRequest, card_of_run, run_of

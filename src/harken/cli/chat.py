@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from harken.cli.options import Device
 from harken.config import WeightDtypeName
 
 policy_commands = typer.Typer(rich_markup_mode=None)
@@ -24,7 +25,12 @@ def chat_command(
     ] = None,
     reward: Annotated[
         str | None,
-        typer.Option(metavar="SCORER", help="Show the reward of each response: as harken score --with."),
+        typer.Option(
+            "--reward",
+            "--scorer",
+            metavar="SCORER",
+            help="Show the score of each response (see harken score).",
+        ),
     ] = None,
     system: Annotated[str, typer.Option(metavar="TEXT", help="The system turn.")] = "",
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, help="0: greedy decoding.")] = 0.7,
@@ -32,19 +38,20 @@ def chat_command(
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="The same seed gives the same responses.")
     ] = 839,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Device = "auto",
     dtype: Annotated[
         WeightDtypeName, typer.Option(help="Dtype of the weights.", case_sensitive=True)
     ] = "bfloat16",
 ) -> None:
-    """Talk to a policy in the terminal, or compare two. One line is one turn; Ctrl-D ends.
+    """Talk to a policy in the terminal, or compare two.
 
-    /reset, /system TEXT, /temperature T and /help are commands. Turns may also come from a pipe.
+    One line is one turn; Ctrl-D ends. /reset, /system TEXT, /temperature T and /help are commands. Turns may also come
+    from a pipe.
 
     \b
     Examples:
       harken chat outputs/03_ppo
-      harken chat --compare outputs/01_sft outputs/03_ppo --reward outputs/02_rm
+      harken chat --compare outputs/01_sft outputs/03_ppo --scorer outputs/02_rm
       echo "Explain rainbows." | harken chat embedded --temperature 0
     """
     names = [*([model] if model is not None else []), *(compare or ())]
@@ -60,7 +67,7 @@ def export_command(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run folder, a model, a checkpoint or a GGUF file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "--output-dir", metavar="DIR", help="A new folder.")],
+    out: Annotated[Path, typer.Option("--output-dir", "--out", metavar="DIR", help="A new folder.")],
     format_: Annotated[
         Literal["safetensors", "adapter", "gguf"],
         typer.Option("--format", help="A merged model, the adapter alone, or one file for llama.cpp."),
@@ -69,7 +76,9 @@ def export_command(
         Literal["float32", "bfloat16"], typer.Option(help="Dtype of merged weights.")
     ] = "bfloat16",
 ) -> None:
-    """Write a policy for other tools, with a model card of its lineage, data, metrics and licences.
+    """Write a policy for other tools, with a model card.
+
+    The model card lists lineage, data, metrics and licences.
 
     \b
     Examples:

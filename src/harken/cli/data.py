@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from harken.cli.default_verb import default_verb
-from harken.cli.options import OutputDir, Set
-from harken.cli.review import Items, Raters, ReviewRequest
+from harken.cli.options import Set
+from harken.cli.review import Items, Raters, ReviewDir, ReviewRequest
 from harken.config import files as config_files
 from harken.config.base import DataConfig
 from harken.errors import UserError
@@ -19,30 +19,36 @@ CHECK = "check"
 data_commands = typer.Typer(cls=default_verb(CHECK), rich_markup_mode=None)
 
 RaterColumnList = Annotated[
-    str | None, typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater. [annotator1, …]")
+    str | None,
+    typer.Option(metavar="COLUMN,COLUMN", help="One column for each rater.", show_default="annotator1, …"),
 ]
 ItemColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="One row per vote: the column of the item. [item, id, …]")
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="One row per vote: the column of the item.", show_default="item, id, …"
+    ),
 ]
 RaterColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="One row per vote: who voted. [rater, annotator, …]")
+    str | None,
+    typer.Option(metavar="COLUMN", help="One row per vote: who voted.", show_default="rater, annotator, …"),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="One row per vote: the label. [label, vote, …]")
+    str | None,
+    typer.Option(metavar="COLUMN", help="One row per vote: the label.", show_default="label, vote, …"),
 ]
 
 
 @data_commands.callback()
 def data() -> None:
-    """Report on the rows of a data source, and on the people who labelled them.
+    """Report on the rows of a data source and their raters.
 
     \b
     Examples:
-      harken data demo:preferences                    rows kept, changed and dropped, and why
+      harken data demo:preferences                  rows kept and dropped, and why
       harken data my_rows.jsonl --task sft --model embedded --max-length 512
-      harken data --layouts                           the supported layouts
-      harken data agreement labels.jsonl              how far the raters agree, their habits, go or no-go
-      harken data pack pairs.jsonl --tool argilla     items for people to label in another tool
+      harken data --layouts                         the supported layouts
+      harken data agreement labels.jsonl            how far the raters agree
+      harken data pack pairs.jsonl --tool argilla   items to label in another tool
     """
 
 
@@ -53,18 +59,23 @@ def check_command(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="sft, preference or prompt_only. [detected from the rows]"),
+        typer.Option(
+            metavar="sft|preference|prompt_only",
+            help="The task of the rows.",
+            show_default="detected from the rows",
+        ),
     ] = None,
-    layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
+    layout: Annotated[str, typer.Option(metavar="NAME", help="The row layout; auto detects it.")] = "auto",
     layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="With --model: count rows that exceed N tokens. [1024]")
+        int | None,
+        typer.Option(metavar="N", help="With --model: count rows that exceed N tokens.", show_default="1024"),
     ] = None,
 ) -> None:
-    """Report which rows of a data source are kept, changed or dropped, and why.
+    """Report which rows are kept, changed or dropped, and why.
 
     Also reports how varied preferences are and who wrote their responses, with advice on pairs and epochs; with --model
     a table of the rows that exceed 512 to 4,096 tokens, by stage and domain. The model is taken for the policy.
@@ -105,36 +116,44 @@ def rater_agreement_command(
     label: LabelColumn = None,
     calibration: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Decide go or no-go by the first N rows alone. [all rows]"),
+        typer.Option(
+            metavar="N", min=1, help="Decide go or no-go by the first N rows alone.", show_default="all rows"
+        ),
     ] = None,
     min_alpha: Annotated[
         float | None,
         typer.Option(
-            metavar="A", min=-1, max=1, help="Least alpha for a go. [0.4 of comparisons, else 0.667]"
+            metavar="A",
+            min=-1,
+            max=1,
+            help="Least alpha for a go.",
+            show_default="0.4 of comparisons, else 0.667",
         ),
     ] = None,
     min_gold: Annotated[
-        float | None, typer.Option(metavar="P", min=0, max=1, help="Least share of gold right. [0.75]")
+        float | None,
+        typer.Option(metavar="P", min=0, max=1, help="Least share of gold right.", show_default="0.75"),
     ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with code 1 unless the verdict is go.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Also write all figures as JSON.")
+        Path | None, typer.Option(metavar="FILE.json", help="Also write the figures as JSON.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Measure how far several raters agree, what each of them leans to, and whether labelling may go on.
+    """Measure how far the raters of a file agree.
 
-    Reads HelpSteer3's individual_preference, columns annotator1, annotator2, …, lists of ratings, and files with one
-    row per vote. Prints percent agreement, Krippendorff's alpha, Fleiss' and Cohen's kappa with bootstrap intervals
-    over rows, the ceiling (a rater with the majority of the others), and each rater's ties, sides, lengths and drift.
-    A column `gold` with the known label of some rows also gives each rater's accuracy. See docs/people.md.
+    Also reports the habits of each rater, and whether labelling may go on. Reads HelpSteer3's individual_preference,
+    columns annotator1, annotator2, …, lists of ratings, and files with one row per vote. Prints percent agreement,
+    Krippendorff's alpha, Fleiss' and Cohen's kappa with bootstrap intervals over rows, the ceiling (a rater with the
+    majority of the others), and each rater's ties, sides, lengths and drift. A column `gold` with the known label of
+    some rows also gives each rater's accuracy. See docs/people.md.
 
     \b
     Examples:
       harken data agreement pairs.jsonl
       harken data agreement pairs.jsonl --out agreement.json
       harken data agreement sheet.jsonl --raters anna,ben,chris
-      harken data agreement votes.jsonl --item task_id --rater worker --label choice
+      harken data agreement votes.jsonl --item task --rater worker --label choice
       harken data agreement round1.jsonl --calibration 200 --min-alpha 0.5 --gate
     """
     names = _rater_names(raters, item, rater, label)
@@ -183,17 +202,18 @@ def pack_command(
     raters: Raters = None,
     items: Items = None,
     set_: Set = None,
-    output_dir: OutputDir = None,
+    output_dir: ReviewDir = None,
 ) -> None:
-    """Write an annotation pack for another tool: rubric, items, gold, and repeats with swapped sides.
+    """Write an annotation pack for another labelling tool.
 
-    The items, their order and their sides are those of `harken review`, with a file per rater. The export of the tool
-    comes back with `harken review import`; then `harken review report` and `harken review export` work as usual.
+    A pack has the rubric, the items, gold, and repeats with swapped sides. The items, their order and their sides are
+    those of `harken review`, with a file per rater. The export of the tool comes back with `harken review import`; then
+    `harken review report` and `harken review export` work as usual.
 
     \b
     Examples:
-      harken data pack base.jsonl ours.jsonl --tool label-studio --raters anna,ben --output-dir outputs/pack
-      harken data pack pairs.jsonl --tool argilla --items 200 --output-dir outputs/pack
+      harken data pack base.jsonl ours.jsonl --tool label-studio --raters anna,ben
+      harken data pack pairs.jsonl --tool argilla --output-dir outputs/pack
       harken review import outputs/pack project-1-at-2026-01-01.json
       harken review export outputs/pack --out pairs.jsonl
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harken.cli.options import OutputDir, Set
+from harken.cli.options import OutputDir, Set, without_none
 from harken.config import files as config_files
 from harken.config.evaluation_options import policies_from, scorers_from
 from harken.errors import UserError
@@ -24,17 +24,21 @@ Policies = Annotated[
 ]
 EvaluationFile = Annotated[
     str | None,
-    typer.Option("--config", metavar="NAME|FILE", help="A YAML file with the keys of an evaluation."),
+    typer.Option(
+        "--config", metavar="NAME|FILE", help="A preset or a YAML file with the keys of an evaluation."
+    ),
 ]
 Data = Annotated[
-    str | None, typer.Option(metavar="FILE", help="The prompts. [those of the files of responses]")
+    str | None,
+    typer.Option(metavar="FILE", help="The prompts.", show_default="those of the files of responses"),
 ]
 ScorerOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SCORER",
+        show_default="a column reward or score that all files have, else intact",
         help="A reward model's folder, my_reward.py:score, a rule such as intact, or column:NAME. Repeatable; the "
-        "first gives the reward. [a column reward or score that all files have, else intact]",
+        "first gives the reward.",
     ),
 ]
 LeaveOut = Annotated[
@@ -68,9 +72,16 @@ def evaluate(
     config_file: EvaluationFile = None,
     data: Data = None,
     scorer: ScorerOption = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Responses per prompt.")] = None,
-    temperature: Annotated[float | None, typer.Option(metavar="T", help="0: greedy decoding. [0]")] = None,
-    max_gen_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens per response. [64]")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Responses per prompt.", show_default="1, or all of the files"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", help="0: greedy decoding.", show_default="0")
+    ] = None,
+    max_gen_len: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens per response.", show_default="64")
+    ] = None,
     leave_out: LeaveOut = None,
     budgets: Budgets = None,
     batch_sensitivity: BatchSensitivity = None,
@@ -78,20 +89,21 @@ def evaluate(
     set_: Set = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Compare policies on the same prompts: tables, audit of every response, page.
+    """Compare policies on the same prompts.
 
-    A policy is a model that generates here, or a file of responses that another system generated: JSONL, JSON,
-    parquet or CSV with a response and its prompt or prompt_id in every row.
+    Prints tables, audits every response, and writes a page. A policy is a model that generates here, or a file of
+    responses that another system generated: JSONL, JSON, parquet or CSV with a response and its prompt or prompt_id in
+    every row.
 
     \b
     Examples:
-      harken eval base.jsonl ours.jsonl                              two files of responses
-      harken eval base.jsonl ours.jsonl --scorer outputs/02_rm       scored by a reward model
-      harken eval sft=outputs/01_sft ppo=outputs/03_ppo --scorer outputs/02_rm --data my_heldout.jsonl
-      harken eval outputs/03_ppo --data my_heldout.jsonl --max-gen-len 256 --budgets 64,128
+      harken eval base.jsonl ours.jsonl
+      harken eval base.jsonl ours.jsonl --scorer outputs/02_rm
+      harken eval sft=outputs/01_sft ppo=outputs/03_ppo --data my_heldout.jsonl
+      harken eval outputs/03_ppo --max-gen-len 256 --budgets 64,128
       harken eval --config my_eval.yml --output-dir outputs/04_eval
       harken eval --suite sycophancy embedded outputs/03_ppo
-      harken eval --suite sycophancy outputs/03_ppo --data truthfulqa.jsonl --set limit=100
+      harken eval --suite sycophancy outputs/03_ppo --data truthfulqa.jsonl
     """
     settings: dict[str, Any] = {} if not policies else {"policies": policies_from(policies)}
     if suite_name is not None:
@@ -100,10 +112,10 @@ def evaluate(
             "--budgets": budgets, "--batch-sensitivity": batch_sensitivity,
         }  # fmt: skip
         _check_suite(suite_name, options)
-        settings |= _without_none(data=None if data is None else [data], max_gen_len=max_gen_len)
+        settings |= without_none(data=None if data is None else [data], max_gen_len=max_gen_len)
         _evaluate_sycophancy(config_file, set_ or [], output_dir, settings)
         return
-    settings |= (scorers_from(scorer) if scorer else {}) | _without_none(
+    settings |= (scorers_from(scorer) if scorer else {}) | without_none(
         data=None if data is None else {"path": data},
         leave_out=leave_out,
         samples=samples,
@@ -113,11 +125,6 @@ def evaluate(
         batch_sensitivity=batch_sensitivity,
     )
     _evaluate_responses(config_file, set_ or [], output_dir, settings)
-
-
-def _without_none(**values: Any) -> dict[str, Any]:
-    """Return the values that are not None."""
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _evaluate_responses(
@@ -191,16 +198,17 @@ def compare_command(
     left: Annotated[Path, typer.Argument(metavar="A", help="A run, an evaluation or a pipeline.")],
     right: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
 ) -> None:
-    """Show in which settings two runs, evaluations or pipelines differ, and compare their results.
+    """Show how two runs, evaluations or pipelines differ.
 
-    Settings are grouped by what they can change. A comparison is called confounded where settings of several kinds
-    differ. Policies of one name in two evaluations are compared on the prompts that both have.
+    Lists the settings that differ, and compares the results. Settings are grouped by what they can change. A comparison
+    is called confounded where settings of several kinds differ. Policies of one name in two evaluations are compared on
+    the prompts that both have.
 
     \b
     Examples:
-      harken compare outputs/03_ppo outputs/03_ppo-kl0.05     two training runs
-      harken compare outputs/04_eval outputs/04_eval-256      two evaluations
-      harken compare outputs/demo outputs/demo-2              two pipelines, stage by stage
+      harken compare outputs/03_ppo outputs/03_ppo-kl0.05  two training runs
+      harken compare outputs/04_eval outputs/04_eval-256   two evaluations
+      harken compare outputs/demo outputs/demo-2           two pipelines
     """
     from harken.evaluation.compare_folders import compare_folders
     from harken.run.terminal import show
@@ -214,19 +222,27 @@ def frontier_command(
     best_of: Annotated[
         int, typer.Option(metavar="N", min=1, help="Responses per prompt to choose from.")
     ] = 16,
-    prompts: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Use only this many held-out prompts.")
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "--prompts",
+            metavar="N",
+            min=1,
+            show_default="all",
+            help="Use the first N held-out prompts.",
+        ),
     ] = None,
 ) -> None:
-    """Compare a PPO run with best of n at equal KL, and say whether it over-optimised its reward.
+    """Compare a PPO run with best of n at equal KL.
 
-    Samples from the policy that PPO started from, scores by the run's own reward and judges, and shows both curves
-    against KL. `harken report` draws them on the page.
+    Also says whether the run over-optimised its reward. Samples from the policy that PPO started from, scores by the
+    run's own reward and judges, and shows both curves against KL. `harken report` draws them on the page.
 
     \b
     Examples:
       harken frontier outputs/03_ppo
-      harken frontier outputs/03_ppo --best-of 32 --prompts 64
+      harken frontier outputs/03_ppo --best-of 32 --limit 64
     """
     from harken.evaluation import overoptimisation
     from harken.evaluation.frontier import study_best_of_n
@@ -234,7 +250,7 @@ def frontier_command(
     from harken.run.folder import RunFolder
     from harken.run.terminal import show
 
-    curve = overoptimisation.read_best_of_n(study_best_of_n(run, best_of, prompts))
+    curve = overoptimisation.read_best_of_n(study_best_of_n(run, best_of, limit))
     points = overoptimisation.checkpoint_points(read_metrics(RunFolder(run)))
     show(overoptimisation.frontier_table(points, curve))
     show("\n" + "\n".join(overoptimisation.sentences(points, curve)))

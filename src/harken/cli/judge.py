@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from harken.cli.options import Set
+from harken.cli.options import ConfigFile, Prompts, Set, output_dir_option, without_none
 from harken.config import files as config_files
 from harken.config.judge_options import judge_from, writer_from
 from harken.errors import UserError
 
 label_commands = typer.Typer(rich_markup_mode=None)
-judge_commands = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Measure judges that compare two responses."
+judge_commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+_JUDGE_OPTION = typer.Option(
+    "--judge",
+    metavar="JUDGE",
+    help="URL#MODEL, local:MODEL, a reward model's folder, my_judge.py:score, a rule, or a YAML file.",
 )
+_LIMIT_OPTION = typer.Option(metavar="N", show_default="all pairs", help="Judge N pairs, chosen by the seed.")
 
-JudgeOption = Annotated[
-    str,
-    typer.Option(
-        "--judge",
-        metavar="J",
-        help="URL#MODEL, local:MODEL, a reward model's folder, my_judge.py:score, a rule, or a YAML file.",
-    ),
-]
+
+@judge_commands.callback()
+def judge() -> None:
+    """Measure judges that compare two responses.
+
+    \b
+    Examples:
+      harken judge agreement golden.jsonl --judge outputs/02_rm
+    """
 
 
 @judge_commands.command("agreement")
 def judge_agreement_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Pairs with labels, in any layout.")],
-    judge: JudgeOption,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Judge N pairs, chosen by the seed.")] = None,
+    judge: Annotated[str, _JUDGE_OPTION],
+    limit: Annotated[int | None, _LIMIT_OPTION] = None,
     set_: Set = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "--output-dir", metavar="DIR", help="The folder; the same one resumes."),
-    ] = None,
+    out: Annotated[Path | None, output_dir_option("outputs/judge-agreement")] = None,
 ) -> None:
     """Measure how far a judge agrees with people.
 
@@ -47,12 +49,10 @@ def judge_agreement_command(
     Examples:
       harken judge agreement golden.jsonl --judge outputs/02_rm
       harken judge agreement golden.jsonl --judge local:embedded --limit 50
-      harken judge agreement golden.jsonl --judge http://127.0.0.1:8000/v1#my-model --out outputs/agreement
-      harken judge agreement golden.jsonl --judge my_judge.yml --set judge.api_key_env=OPENAI_API_KEY
+      harken judge agreement pairs.jsonl --judge http://127.0.0.1:8000/v1#my-model
+      harken judge agreement golden.jsonl --judge my_judge.yml --out outputs/judge
     """
-    values: dict[str, Any] = {"data": {"path": file}, "judge": judge_from(judge)}
-    if limit is not None:
-        values["limit"] = limit
+    values = {"data": {"path": file}, "judge": judge_from(judge)} | without_none(limit=limit)
     config = config_files.load_agreement(set_ or [], out, values)
 
     from harken.judging.measure import measure_judge_agreement
@@ -66,26 +66,11 @@ def label_command(
         str | None,
         typer.Argument(metavar="[RESPONSES]", help="A folder or file of responses, or a file of pairs."),
     ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            "--judge",
-            metavar="J",
-            help="URL#MODEL, local:MODEL, a reward model's folder, my_judge.py:score, a rule, or a YAML file.",
-        ),
-    ] = None,
-    config_file: Annotated[
-        str | None,
-        typer.Option("--config", metavar="FILE", help="A YAML file with the keys of this command."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Compare N pairs, chosen by the seed.")
-    ] = None,
+    judge: Annotated[str | None, _JUDGE_OPTION] = None,
+    config_file: ConfigFile = None,
+    limit: Annotated[int | None, _LIMIT_OPTION] = None,
     set_: Set = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "--output-dir", metavar="DIR", help="The folder; the same one resumes."),
-    ] = None,
+    out: Annotated[Path | None, output_dir_option("outputs/labelled")] = None,
 ) -> None:
     """Label preference pairs by a judge (RLAIF).
 
@@ -94,16 +79,13 @@ def label_command(
 
     \b
     Examples:
-      harken label outputs/responses --judge http://127.0.0.1:8000/v1#my-model --out outputs/labelled
-      harken label outputs/responses --judge outputs/02_rm --set pairs_per_prompt=null
+      harken label outputs/responses --judge http://127.0.0.1:8000/v1#my-model
+      harken label outputs/responses --judge outputs/02_rm --out outputs/labelled
       harken label pairs.jsonl --judge my_judge.yml --limit 200
-      harken train --preset smollm2-135m_rm --set data.path=outputs/labelled/pairs.jsonl
     """
-    values: dict[str, Any] = {} if responses is None else {"responses": responses}
-    if judge is not None:
-        values["judge"] = judge_from(judge)
-    if limit is not None:
-        values["limit"] = limit
+    values = without_none(
+        responses=responses, judge=None if judge is None else judge_from(judge), limit=limit
+    )
     if config_file is None and (responses is None or judge is None):
         raise UserError(
             "responses and a judge are needed", where="harken label", fix="name them (harken label --help)"
@@ -121,40 +103,39 @@ def constitution_command(
         str | None,
         typer.Argument(metavar="[MODEL]", help="A model, a run folder, or URL#MODEL of an endpoint."),
     ] = None,
-    prompts: Annotated[
-        str | None, typer.Option("--prompts", "--data", metavar="FILE", help="The prompts.")
-    ] = None,
+    prompts: Prompts = None,
     principles: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A YAML file of principles, as examples/principles.yml."),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", help="Critiques and revisions. [1]")] = None,
-    config_file: Annotated[
-        str | None,
-        typer.Option("--config", metavar="FILE", help="A YAML file with the keys of this command."),
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Critiques and revisions of each response.", show_default="1"),
     ] = None,
+    config_file: ConfigFile = None,
     set_: Set = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "--output-dir", metavar="DIR", help="The folder; the same one resumes."),
-    ] = None,
+    out: Annotated[Path | None, output_dir_option("outputs/constitution")] = None,
 ) -> None:
-    """Let a model criticise and revise its responses by principles (Constitutional AI).
+    """Let a model revise its responses by principles.
 
-    Writes demonstrations.jsonl (prompt and revision) for supervised fine-tuning, pairs.jsonl (revision against first
+    The recipe of Constitutional AI: the model responds, criticises its response by a principle, and revises it. Writes
+    demonstrations.jsonl (prompt and revision) for supervised fine-tuning, pairs.jsonl (revision against first
     response), and every step as steps.jsonl and steps.html. The embedded model shows the mechanism; it is too small to
     criticise well.
 
     \b
     Examples:
-      harken constitution embedded --prompts demo:prompts --principles examples/principles.yml --set data.limit=8
-      harken constitution http://127.0.0.1:8000/v1#my-model --prompts my.jsonl --principles examples/principles.yml
-      harken label outputs/constitution/pairs.jsonl --judge http://127.0.0.1:8000/v1#my-model
+      harken constitution embedded --prompts demo:prompts --set data.limit=8 \\
+          --principles examples/principles.yml
+      harken constitution http://127.0.0.1:8000/v1#my-model --prompts my.jsonl \\
+          --principles examples/principles.yml
     """
-    values: dict[str, Any] = {} if model is None else {"writer": writer_from(model)}
-    values |= {} if prompts is None else {"data": {"path": prompts}}
-    values |= {} if principles is None else {"principles": principles}
-    values |= {} if rounds is None else {"rounds": rounds}
+    values = without_none(
+        writer=None if model is None else writer_from(model),
+        data=None if prompts is None else {"path": prompts},
+        principles=principles,
+        rounds=rounds,
+    )
     if config_file is None and None in (model, prompts, principles):
         raise UserError(
             "a model, --prompts and --principles are needed",

@@ -20,9 +20,10 @@ from harken.cli.chat import policy_commands
 from harken.cli.data import data_commands
 from harken.cli.evaluation import evaluation_commands
 from harken.cli.generation import generation_commands
+from harken.cli.inspection import inspection_commands
 from harken.cli.judge import judge_commands, label_commands
 from harken.cli.next_steps import QUICK, after_demo
-from harken.cli.options import AcceptChanges, OutputDir, Set
+from harken.cli.options import AcceptChanges, OutputDir, Set, output_dir_option
 from harken.cli.os_errors import FIX_DISK_FULL, OS_ERROR_FIXES
 from harken.cli.preflight import preflight
 from harken.cli.presets import presets
@@ -34,7 +35,7 @@ from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.run import crash_report, signals, streams
 from harken.run.lock import resume_hint
 from harken.run.signals import Stopped
-from harken.run.terminal import has_colour, show, strip_control
+from harken.run.terminal import show, strip_control
 
 THREAD_TIMEOUT = 5.0
 """Seconds that threads of user code may run after the command ends."""
@@ -52,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(inspection_commands)
 app.add_typer(preflight)
 app.add_typer(data_commands, name="data")
 app.add_typer(evaluation_commands)
@@ -161,9 +163,10 @@ def options(
     """RLHF you can see into. Runs supervised fine-tuning, reward-model training, PPO, evaluation and a report.
 
     \b
-    harken demo                                   run the whole pipeline in minutes on a laptop
-    harken presets list                           list the shipped configurations
-    harken train --preset smollm2-135m_sft        train one stage
+    Examples:
+      harken demo                              run the whole pipeline on a laptop
+      harken presets list                      list the shipped configurations
+      harken train --preset smollm2-135m_sft   train one stage
     """
 
 
@@ -174,7 +177,9 @@ def demo(
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """Run the whole pipeline on the embedded data, and show the next steps.
+    """Run the whole pipeline on the embedded data.
+
+    Prints the next steps at the end.
 
     \b
     Examples:
@@ -192,23 +197,29 @@ def demo(
 
 @app.command()
 def train(
-    preset: Annotated[str, typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    preset: Annotated[
+        str,
+        typer.Option("--preset", "--config", metavar="NAME|FILE", help="A preset's name or a YAML file."),
+    ],
     set_: Set = None,
     output_dir: OutputDir = None,
     accept_changes: AcceptChanges = False,
 ) -> None:
-    """Train one stage: SFT, a reward model, a classifier, PPO, DPO or online DPO.
+    """Train one stage, for example a reward model or PPO.
+
+    A stage is SFT, a reward model, a classifier, PPO, DPO or online DPO. With the same folder, an interrupted run
+    resumes. If the configuration, data, weights or versions have changed since it began, the command exits with an
+    error that lists the changes.
 
     \b
     Examples:
       harken train --preset smollm2-135m_sft --output-dir outputs/01_sft
-      harken train --preset smollm2-135m_rm --set model_name=outputs/01_sft/final --output-dir outputs/02_rm
-      harken train --preset smollm2-135m_ppo --set model_name=outputs/01_sft/final \\
-          --set training.reward_model.checkpoint_path=outputs/02_rm/final --output-dir outputs/03_ppo
-      harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
-
-    With the same folder, an interrupted run resumes. If the configuration, data, weights or versions have changed since
-    it began, the command exits with an error that lists the changes.
+      harken train --preset smollm2-135m_rm --output-dir outputs/02_rm \\
+          --set model_name=outputs/01_sft/final
+      harken train --preset smollm2-135m_ppo --output-dir outputs/03_ppo \\
+          --set model_name=outputs/01_sft/final \\
+          --set training.reward_model.checkpoint_path=outputs/02_rm/final
+      harken train --preset my_run.yml --set training.ppo.kl_coef=0.05
     """
     config = config_files.load_run(preset, set_ or [], output_dir)
 
@@ -224,15 +235,16 @@ def pipeline(
     output_dir: OutputDir = None,
     accept_changes: AcceptChanges = False,
 ) -> None:
-    """Run the named stages of a file in order, for example SFT, reward model, PPO, evaluation and report.
+    """Run the named stages of a file in order.
 
-    Each stage may use the outputs of earlier ones: @sft is that of stage sft. With the same folder, an interrupted
-    pipeline resumes. Types of stages: docs/pipelines.md.
+    For example SFT, reward model, PPO, evaluation and report. Each stage may use the outputs of earlier ones: @sft is
+    that of stage sft. With the same folder, an interrupted pipeline resumes. Types of stages: docs/pipelines.md.
 
     \b
     Examples:
       harken pipeline hh-dolly-smollm2
-      harken pipeline my_pipeline.yml --set stages.ppo.training.ppo.kl_coef=0.02 --output-dir outputs/kl-0.02
+      harken pipeline my_pipeline.yml --output-dir outputs/kl-0.02 \\
+          --set stages.ppo.training.ppo.kl_coef=0.02
     """
     config = config_files.load_pipeline(name, set_ or [], output_dir)
 
@@ -248,12 +260,16 @@ def sweep(
         list[str] | None, typer.Option(metavar="KEY=V,V", help="Values to try for one key. Repeatable.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Seeds to run each combination with.")
+        str | None,
+        typer.Option(
+            metavar="N,N", help="Seeds to run each combination with.", show_default="that of the run"
+        ),
     ] = None,
     set_: Set = None,
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A finished pipeline.")] = None,
     stage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --from: the PPO stage. [the only one]")
+        str | None,
+        typer.Option(metavar="NAME", help="With --from: the PPO stage.", show_default="the only one"),
     ] = None,
     output_dir: OutputDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Allow more than 50 runs.")] = False,
@@ -265,8 +281,8 @@ def sweep(
 
     \b
     Examples:
-      harken sweep demo --from outputs/demo --over training.ppo.kl_coef=0,0.01,0.1,1
-      harken sweep my_run.yml --over training.lr=1e-5,3e-5 --over training.ppo.kl_coef=0.05,0.1 --seeds 839,840
+      harken sweep demo --from outputs/demo --over training.ppo.kl_coef=0,0.1,1
+      harken sweep my_run.yml --over training.lr=1e-5,3e-5 --seeds 839,840
     """
     folder = output_dir or Path("outputs") / f"sweep-{Path(name).stem}"
 
@@ -285,20 +301,25 @@ def report(
             help="A pipeline, runs, an evaluation, a folder of them, or files of responses.",
         ),
     ],
-    output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output folder. [05_report in the folder]")
-    ] = None,
-    split: Annotated[bool, typer.Option("--split", help="Write index.html and shards/.")] = False,
+    output_dir: Annotated[Path | None, output_dir_option("05_report in the folder", resumes=False)] = None,
+    split: Annotated[
+        bool,
+        typer.Option(
+            "--split", help="Write a small page and files of tokens beside it: index.html and shards/."
+        ),
+    ] = False,
 ) -> None:
-    """Build the HTML report of a pipeline, of runs and an evaluation, or of files of responses.
+    """Build the HTML report of runs and evaluations.
+
+    It also reads a whole pipeline, and files of responses made elsewhere.
 
     \b
     Examples:
       harken report outputs/demo                    a pipeline
-      harken report outputs                         the folder that holds 01_sft, 02_rm, 03_ppo and 04_eval
-      harken report outputs/03_ppo outputs/04_eval  the folders that belong together
-      harken report outputs/03_ppo                  one run: its curves, rollouts and tokens
-      harken report outputs/sweep --split           several runs side by side, all tokens in files beside the page
+      harken report outputs                         a folder that holds the stages
+      harken report outputs/03_ppo outputs/04_eval  a run and its evaluation
+      harken report outputs/03_ppo                  one run
+      harken report outputs/sweep --split           several runs side by side
       harken report responses.jsonl others.parquet  responses made anywhere
     """
     from harken import report as reports
@@ -328,65 +349,6 @@ def verify(
     for folder_check in verified:
         typer.echo("\n".join(folder_check.lines()))
     raise typer.Exit(1 if any(folder_check.problems for folder_check in verified) else 0)
-
-
-@app.command()
-def trace(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
-    step: Annotated[int, typer.Option(metavar="N", help="Update number, starting at 1.")],
-    rows: Annotated[
-        str | None, typer.Option(metavar="0,3", help="Rows to show. [the best, median and worst reward]")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="ID", help="Show the responses to one prompt.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write one row per token.")] = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="With --out: write the tokens of every response.")
-    ] = False,
-) -> None:
-    """Show recorded responses of an update, token by token.
-
-    Log-probabilities, ratio, advantage, return, value, KL and reward, one line per token.
-
-    \b
-    Examples:
-      harken trace outputs/03_ppo --step 10
-      harken trace outputs/03_ppo --step 10 --rows 0,3
-      harken trace outputs/03_ppo --step 10 --all --out tokens.parquet
-    """
-    from harken.inspection import trace as traces
-
-    for line in traces.trace(run, step, rows, prompt, out, everything=all_, colour=has_colour()):
-        typer.echo(line)
-
-
-@app.command()
-def replay(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
-    step: Annotated[int, typer.Option(metavar="N", help="Update number, starting at 1.")],
-    set_: Set = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Write the recomputed values.")
-    ] = None,
-) -> None:
-    """Recompute a recorded update's advantages and losses under other settings.
-
-    Uses the recorded rewards and log-probabilities: no generation, no model. Keys of training.ppo:
-    kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, scale_rewards, drop_uniform_groups,
-    loss_aggregation, importance_sampling_level, truncated, missing_eos_penalty, missing_eos_score, score_clip,
-    length_penalty, repetition_penalty, overlong, clip_range, clip_range_high, vf_coef;
-    and training.reward_model.weight, training.rewards[0].weight.
-
-    \b
-    Examples:
-      harken replay outputs/03_ppo --step 10
-      harken replay outputs/03_ppo --step 10 --set training.ppo.kl_coef=0.2
-    """
-    from harken.inspection import replay as replays
-
-    for line in replays.replay(run, step, set_ or [], out):
-        show(line)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,12 @@ def plan(
         float | None,
         typer.Option(min=0, metavar="N", help="Price per hour of the machine: also print the cost of a run."),
     ] = None,
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Predict memory only.")] = False,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Predict memory only, without timing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Predict memory, seconds and cost of a run or a pipeline before it starts.
+    """Predict memory, seconds and cost before a run starts.
 
     Memory per phase is computed from the model's settings and the lengths of your rows. Seconds are extrapolated from a
     few layers of the same shapes, timed on this machine. No weights are read. Exit code 1: it does not fit --memory.
@@ -89,7 +91,7 @@ def model(
     dtype: Annotated[str, typer.Option(metavar="bfloat16|float32", help="The weight dtype.")] = "bfloat16",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Resolve a model name, and report what works with the model.
+    """Report what works with a model.
 
     Prints its kind, its folder, and the models it is built on, the base first. Then loads it and shows whether it can
     be trained, how it decodes, whether rows are packed, and which modules an adapter covers.

@@ -9,7 +9,18 @@ import typer
 from harken.config import files as config_files
 from harken.run.terminal import columns, format_table, show
 
-presets = typer.Typer(help="List or show the shipped configurations.", rich_markup_mode=None)
+presets = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@presets.callback()
+def presets_group() -> None:
+    """List or show the shipped configurations.
+
+    \b
+    Examples:
+      harken presets list
+      harken presets show smollm2-135m_ppo > my_run.yml
+    """
 
 
 @presets.command("list")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harken.cli.default_verb import default_verb
-from harken.cli.options import OutputDir, Set
+from harken.cli.options import Set, output_dir_option, without_none
 from harken.config import files as config_files
 from harken.config.evaluation_options import policies_from
 from harken.errors import UserError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harken.review.study import Study
 
 SERVE = "serve"
+ReviewDir = Annotated[Path | None, output_dir_option("outputs/review", "--output-dir")]
+"""Without the name --out, which is the file of an offline pack."""
 
 
 review_commands = typer.Typer(cls=default_verb(SERVE), rich_markup_mode=None, no_args_is_help=True)
@@ -36,13 +38,15 @@ Paths = Annotated[
 ]
 StudyPath = Annotated[Path, typer.Argument(metavar="REVIEW", help="The folder of a review.")]
 Raters = Annotated[
-    str | None, typer.Option(metavar="NAME,NAME", help="Who votes; each gets a link. [rater1]")
+    str | None, typer.Option(metavar="NAME,NAME", help="Who votes; each gets a link.", show_default="rater1")
 ]
 Edge = Annotated[
-    float | None, typer.Option(metavar="P", help="The win rate that the review should detect. [0.6]")
+    float | None,
+    typer.Option(metavar="P", help="The win rate that the review should detect.", show_default="0.6"),
 ]
 Items = Annotated[
-    int | None, typer.Option(metavar="N", help="Pairs of responses to judge. [as many as --edge needs]")
+    int | None,
+    typer.Option(metavar="N", help="Pairs of responses to judge.", show_default="as many as --edge needs"),
 ]
 ReviewFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="A YAML file with the keys of a review.")
@@ -51,13 +55,15 @@ ReviewFile = Annotated[
 
 @review_commands.callback()
 def review() -> None:
-    """Compare responses without knowing which policy wrote them, and learn from the votes.
+    """Let people compare responses, blinded.
+
+    Raters do not see which policy wrote a response. The votes become win rates and preference pairs.
 
     \b
     Examples:
-      harken review outputs/04_eval --raters anna,ben      serve the review; each rater gets a link
-      harken review plan outputs/04_eval --edge 0.55       how many votes does an edge need?
-      harken review report outputs/review                  lock, unblind, win rates and agreement
+      harken review outputs/04_eval --raters anna,ben   serve to two raters
+      harken review plan outputs/04_eval --edge 0.55    how many votes are needed?
+      harken review report outputs/review               lock, unblind and report
       harken review export outputs/review --out pairs.jsonl
     """
 
@@ -77,27 +83,31 @@ def serve_command(
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: a free one, kept.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=65535, help="The port; 0: a free one, which later calls reuse."),
+    ] = 0,
     accept: Annotated[
         str | None,
         typer.Option(metavar="NAME,NAME", help="Raters who may go on although their calibration failed."),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the links.")] = False,
-    output_dir: OutputDir = None,
+    output_dir: ReviewDir = None,
 ) -> None:
-    """Serve a review to raters on this machine until Ctrl-C; the same command continues it.
+    """Serve a review to raters on this machine.
 
-    Responses are shown in pairs, without policies, rewards or names; the sides are balanced for every rater. Equal
-    responses are left out. Every vote is on the disk before it is confirmed.
+    Ctrl-C ends the server; the same command continues the review. Responses are shown in pairs, without policies,
+    rewards or names; the sides are balanced for every rater. Equal responses are left out. Every vote is on the disk
+    before it is confirmed.
 
     \b
     Examples:
       harken review outputs/04_eval --raters anna,ben --output-dir outputs/review
-      harken review outputs/demo                            the evaluation of a pipeline
+      harken review outputs/demo                      the evaluation of a pipeline
       harken review base.jsonl ours.jsonl --items 200
-      harken review outputs/ppo                             held-out responses now and before training
-      harken review outputs/review                          continue
-      harken review outputs/04_eval --out pack.html         one file for a rater without a network
+      harken review outputs/03_ppo                    before and after PPO
+      harken review outputs/review                    continue
+      harken review outputs/04_eval --out pack.html   a file for offline raters
     """
     study, folder = ReviewRequest(paths, raters, items, edge, config_file, set_, output_dir).open()
 
@@ -133,14 +143,16 @@ def plan_command(
     edge: Edge = None,
     config_file: ReviewFile = None,
     set_: Set = None,
-    output_dir: OutputDir = None,
+    output_dir: ReviewDir = None,
 ) -> None:
-    """Show how many votes an edge needs, and what the review of these responses would contain. Nothing is written.
+    """Show how many votes a review needs.
+
+    Also shows what the review of these responses would contain. Nothing is written.
 
     \b
     Examples:
       harken review plan outputs/04_eval --edge 0.55 --raters anna,ben,cleo
-      harken review plan outputs/review                     progress and calibration of a review
+      harken review plan outputs/review               progress and calibration
     """
     from harken.review.plan import power_lines, study_lines
     from harken.review.study import plan_study, read_study
@@ -159,13 +171,14 @@ def plan_command(
 def report_command(
     study: StudyPath,
     early: Annotated[
-        bool, typer.Option("--early", help="Lock although items are open. A lock is final.")
+        bool, typer.Option("--early", help="Lock although items have no vote yet. A lock is final.")
     ] = False,
 ) -> None:
-    """Lock a review, unblind it, and report win rates and the agreement of raters.
+    """Lock and unblind a review, and report its results.
 
-    Writes report.html, report.md and report.json. Without agreement above chance there is no headline. A review of a
-    training run also hands the votes to it: its health monitor compares them with the reward.
+    Reports win rates and the agreement of raters. Writes report.html, report.md and report.json. Without agreement
+    above chance there is no headline. A review of a training run also hands the votes to it: its health monitor
+    compares them with the reward.
 
     \b
     Examples:
@@ -194,9 +207,10 @@ def export_votes_command(
         typer.Option(help="keep: ties and contradicting votes as pairs of strength 0."),
     ] = "drop",
 ) -> None:
-    """Write the votes of a locked review as preference pairs that `harken train` reads.
+    """Write the votes of a review as preference pairs.
 
-    The prompts are training data then: leave them out of later evaluations with --leave-out.
+    The review must be locked; `harken train` reads the pairs. The prompts are training data then: leave them out of
+    later evaluations with --leave-out.
 
     \b
     Examples:
@@ -223,13 +237,14 @@ def import_command(
         ),
     ],
 ) -> None:
-    """Add votes that raters gave in an offline pack, in Label Studio or in Argilla.
+    """Add votes from an offline pack, Label Studio or Argilla.
+
+    Label Studio exports JSON, JSON_MIN or CSV. For Argilla, export.py of the pack writes the votes.
 
     \b
     Examples:
       harken review import outputs/review anna-votes.json
-      harken review import outputs/pack project-1-at-2026-01-01.json      Label Studio: JSON, JSON_MIN, CSV
-      harken review import outputs/pack anna-votes.json                   Argilla: export.py of the pack
+      harken review import outputs/pack project-1-at-2026-01-01.json
     """
     from harken.review.page import import_votes
     from harken.review.study import read_study
@@ -248,30 +263,34 @@ def hard_negatives_command(
     ],
     rules: Annotated[
         str | None,
-        typer.Option(metavar="RULE,RULE", help="[high_reward_broken,repetition,truncated]"),
+        typer.Option(
+            metavar="RULE,RULE",
+            help="The failures that make a pair.",
+            show_default="high_reward_broken,repetition,truncated",
+        ),
     ] = None,
     reward_margin: Annotated[
-        float | None, typer.Option(metavar="X", help="Least reward above the clean response's. [0]")
+        float | None,
+        typer.Option(metavar="X", help="Least reward above the clean response's.", show_default="0"),
     ] = None,
     set_: Set = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "--output-dir", metavar="DIR", help="The folder of the pairs.")
-    ] = None,
+    out: Annotated[Path | None, output_dir_option("RESPONSES-hard-negatives")] = None,
 ) -> None:
-    """Make preference pairs of what the audit found: a clean response over a broken one to the same prompt.
+    """Make preference pairs of failures that the audit found.
 
-    Every row names its rule, the failures with their evidence, both policies and both rewards. Default folder: that of
-    the responses with -hard-negatives at its end.
+    A pair is a clean response over a broken one to the same prompt. Every row names its rule, the failures with their
+    evidence, both policies and both rewards.
 
     \b
     Examples:
       harken hard-negatives outputs/04_eval --out outputs/hard
-      harken review outputs/hard                            let people decide first
-      harken train --preset smollm2-135m_rm --set data.path=outputs/hard/pairs.jsonl
+      harken review outputs/hard                       let people decide first
+      harken train --preset smollm2-135m_rm \\
+          --set data.path=outputs/hard/pairs.jsonl
     """
-    values: dict[str, Any] = {"responses": responses}
-    values |= {"rules": rules.split(",")} if rules else {}
-    values |= {"reward_margin": reward_margin} if reward_margin is not None else {}
+    values = {"responses": responses} | without_none(
+        rules=rules.split(",") if rules else None, reward_margin=reward_margin
+    )
     path = Path(responses)
     default = path.with_name(f"{path.stem if path.suffix else path.name}-hard-negatives")
     config = config_files.load_hard_negatives(set_ or [], out or default, values)
@@ -283,7 +302,7 @@ def hard_negatives_command(
 
 @dataclass(frozen=True)
 class ReviewRequest:
-    """The options that select a review; `serve` and `plan` share them."""
+    """Hold the options that select a review, which `serve`, `plan` and `harken data pack` share."""
 
     paths: list[str]
     raters: str | None
@@ -301,8 +320,7 @@ class ReviewRequest:
     def config(self) -> ReviewConfig:
         """Return the settings of a new review."""
         values: dict[str, Any] = _reviewed(self.paths)
-        options = {"raters": _names(self.raters) or None, "items": self.items, "edge": self.edge}
-        values |= {key: value for key, value in options.items() if value is not None}
+        values |= without_none(raters=_names(self.raters) or None, items=self.items, edge=self.edge)
         return config_files.load_review(self.config_file, self.set_ or [], self.output_dir, values)
 
     def open(self) -> tuple[Study, ReviewFolder]:
