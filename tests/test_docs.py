@@ -100,6 +100,17 @@ def test_a_diagram_that_is_not_up_to_date_is_found() -> None:
     )
 
 
+def test_the_table_of_packages_names_packages() -> None:
+    """A package that was renamed leaves no row behind, and every package has a row."""
+    table = read(ROOT / "docs" / "architecture.md").split("| package |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`([\w.]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    named = {name for row in rows for name in row}
+    package = ROOT / "src" / "harken"
+    assert not [name for name in named if not (package / name).exists()]
+    folders = {p.parent.name for p in package.glob("*/__init__.py")} - {"presets"}
+    assert not sorted(folders - named)
+
+
 def tree_of_readme() -> list[str]:
     """The paths in the README's tree of files, relative to the root."""
     block = read(ROOT / "README.md").split("## The files\n")[1].split("```")[1]

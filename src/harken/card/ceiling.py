@@ -64,7 +64,10 @@ def _by_rater(scored: ScoredPairs) -> list[Section]:
         if len(labelled) < MIN_ROWS:
             continue
         rewards = scored.rewards[[index for index, _ in places[name]]]
-        agrees = [int(own == majority) for own, majority in zip(own_votes, majority_votes, strict=True)]
+        agrees = [
+            int(vote_is_positive == majority_is_positive)
+            for vote_is_positive, majority_is_positive in zip(own_votes, majority_votes, strict=True)
+        ]
         interval = clustered_jeffreys(agrees, [1] * len(agrees)) if agrees else None
         sections.append(
             {

@@ -68,15 +68,15 @@ def _is_judged(pair: object) -> bool:
     return isinstance(pair, Preference) and pair.rater.startswith(JUDGE_RATER)
 
 
-def _shares(judged: ScoredPairs, gap: np.ndarray, kept: np.ndarray) -> Section | None:
+def _shares(judged: ScoredPairs, gap: np.ndarray, mask: np.ndarray) -> Section | None:
     """Return how often label and model prefer the side with more of a feature, over the pairs that are kept."""
-    if not kept.any():
+    if not mask.any():
         return None
-    clusters = judged.prompts[kept]
+    clusters = judged.prompts[mask]
     return {
-        "pairs": int(kept.sum()),
-        "judge": _share((gap * judged.side)[kept] > 0, clusters),
-        "model": _share((gap * np.sign(judged.gap))[kept] > 0, clusters),
+        "pairs": int(mask.sum()),
+        "judge": _share((gap * judged.side)[mask] > 0, clusters),
+        "model": _share((gap * np.sign(judged.gap))[mask] > 0, clusters),
     }
 
 

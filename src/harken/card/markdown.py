@@ -268,9 +268,9 @@ def _prompt(section: Measured | None) -> str:
         return ""
     return (
         f"{section['pairs']} pairs were also scored as responses to the prompt of another pair. Accuracy "
-        f"{percent(section['accuracy'])} with the own prompt, {percent(section['accuracy_other_prompt'])} with the "
+        f"{percent(section['accuracy'])} with its own prompt, {percent(section['accuracy_other_prompt'])} with the "
         "other. "
-        f"{percent(section['flips'])} of the pairs change order. The margin is larger with the own prompt by "
+        f"{percent(section['flips'])} of the pairs change order. The margin is larger with its own prompt by "
         f"{_interval(section['lift'])} sd of the gaps, the preferred response's reward by "
         f"{_interval(section['drop'])} sd."
     )

@@ -50,9 +50,8 @@ def read_set(data: DataConfig, seed: int) -> PairSet | ListSet:
     Raises UserError when it cannot be read, or no row can be used.
     """
     rows = files.read_source_rows(data.path, data.split)
-    if 2 * sum(is_list_row(row) for _, row in rows) > len(
-        rows
-    ):  # an invalid first row does not decide the layout
+    list_rows = sum(is_list_row(row) for _, row in rows)
+    if 2 * list_rows > len(rows):  # most rows decide, because the first one may be invalid
         list_set = read_list_rows(data.path, rows)
         if not list_set.rows:
             problem, fix = list_set.report.explain_empty()

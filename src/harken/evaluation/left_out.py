@@ -24,8 +24,12 @@ def leave_out_prompts(prompts: Sequence[Prompt], paths: Sequence[str], seed: int
     for path in paths:
         rows, _ = sources.load_prompts(DataConfig(path=path, max_length=MAX_LEFT_OUT_TOKENS), seed=seed)
         trained_digests |= {trained_prompts.digest(prompt.messages) for prompt in rows}
-    kept = [prompt for prompt in prompts if trained_prompts.digest(prompt.messages) not in trained_digests]
-    say(f"{len(prompts) - len(kept):,} of {len(prompts):,} prompts left out: they are in {', '.join(paths)}")
-    if not kept:
+    remaining = [
+        prompt for prompt in prompts if trained_prompts.digest(prompt.messages) not in trained_digests
+    ]
+    say(
+        f"{len(prompts) - len(remaining):,} of {len(prompts):,} prompts left out: they are in {', '.join(paths)}"
+    )
+    if not remaining:
         raise UserError("no prompt is left", where="leave_out", fix="evaluate on other prompts")
-    return kept
+    return remaining

@@ -72,9 +72,11 @@ def pair_figures(
         "repetition": repetitive(table, right) - repetitive(table, left),
     }
     columns: dict[Any, Numbers] = {"reward": reward, **judged, **changes}
-    for part in slices:
+    for slice_ in slices:
         for name, values in {"reward": reward, **judged}.items():
-            columns[part.column, part.value, name] = np.where(part.rows(left, right)[:, None], values, np.nan)
+            columns[slice_.column, slice_.value, name] = np.where(
+                slice_.rows(left, right)[:, None], values, np.nan
+            )
     means = units.means(columns, dict.fromkeys(changes, (-1.0, 1.0)))
     signs = signs_of(reward, settings.tie_epsilon)
     by_slice = _slices(slices, left, right, signs, means, units, settings)
@@ -120,14 +122,14 @@ def _slices(
     """Return the figures of each slice that has prompts, with Benjamini and Hochberg's q over the slices."""
     by_slice = [
         {
-            "column": part.column,
-            "value": part.value,
+            "column": slice_.column,
+            "value": slice_.value,
             **_slice_figures(signs, inside, units),
-            "reward": means[part.column, part.value, "reward"],
-            "judges": {judge: means[part.column, part.value, judge] for judge in settings.judges},
+            "reward": means[slice_.column, slice_.value, "reward"],
+            "judges": {judge: means[slice_.column, slice_.value, judge] for judge in settings.judges},
         }
-        for part in slices
-        if (inside := part.rows(left, right)).any()
+        for slice_ in slices
+        if (inside := slice_.rows(left, right)).any()
     ]
     for figures, q in zip(by_slice, benjamini_hochberg([s["sign_test_p"] for s in by_slice]), strict=True):
         figures["q"] = q

@@ -138,14 +138,14 @@ def match_files(
     has fewer than `samples` responses to a prompt.
     """
     all_prompts, responses, counts = _assign(files, prompts)
-    shared = [p for p in all_prompts if all(p.id in answered for answered in responses.values())]
+    shared = [p for p in all_prompts if all(p.id in by_prompt for by_prompt in responses.values())]
     if not shared:
         raise UserError(
             f"no prompt has a response in all of {', '.join(files)}",
             where="policies",
             fix="give equal prompts the same prompt_id, or the same text",
         )
-    fewest = min(len(answered[p.id]) for answered in responses.values() for p in shared)
+    fewest = min(len(by_prompt[p.id]) for by_prompt in responses.values() for p in shared)
     if samples is not None and fewest < samples:
         raise UserError(
             f"the files have only {fewest} responses to some prompts, not {samples}",
@@ -172,13 +172,13 @@ def match_all(files: Mapping[str, Sequence[ExternalResponse]]) -> MatchedFiles:
     ordered = {
         name: {p: _in_order(rows) for p, rows in by_prompt.items()} for name, by_prompt in responses.items()
     }
-    answered = [p for p in all_prompts if any(p.id in by_prompt for by_prompt in responses.values())]
-    if not answered:
+    with_responses = [p for p in all_prompts if any(p.id in by_prompt for by_prompt in responses.values())]
+    if not with_responses:
         raise UserError(
             f"there is no response in {', '.join(files)}", fix="name a file with one response per row"
         )
     samples = max(len(rows) for by_prompt in responses.values() for rows in by_prompt.values())
-    return MatchedFiles(answered, ordered, samples, counts)
+    return MatchedFiles(with_responses, ordered, samples, counts)
 
 
 def _assign(
@@ -321,14 +321,10 @@ def _first_difference(left: Sequence[Message], right: Sequence[Message]) -> tupl
     only.
     """
     sides = [
-        [" ".join(m.content.split()) for m in reversed(left_turn) if m.role == "user"]
-        for left_turn in (left, right)
+        [" ".join(m.content.split()) for m in reversed(conversation) if m.role == "user"]
+        for conversation in (left, right)
     ]
     return next(
-        (
-            (left_turn, right_turn)
-            for left_turn, right_turn in zip(*sides, strict=False)
-            if left_turn != right_turn
-        ),
+        ((turn, other_turn) for turn, other_turn in zip(*sides, strict=False) if turn != other_turn),
         None,
     )

@@ -155,23 +155,23 @@ def _effect_if_known(key: str) -> Effect:
         return "unknown settings"
 
 
-def by_effect(found: Sequence[Difference]) -> dict[Effect, list[Difference]]:
+def by_effect(differing: Sequence[Difference]) -> dict[Effect, list[Difference]]:
     """Group differences by what they can change, in the order of `MEANING`."""
     groups: dict[Effect, list[Difference]] = {}
     for effect in MEANING:
-        if members := [difference for difference in found if difference.effect == effect]:
+        if members := [difference for difference in differing if difference.effect == effect]:
             groups[effect] = members
     return groups
 
 
-def confounding(found: Sequence[Difference], *, intended: frozenset[Effect] = frozenset()) -> str:
+def confounding(differing: Sequence[Difference], *, intended: frozenset[Effect] = frozenset()) -> str:
     """Say in one sentence whether a difference in results can be attributed to one setting.
 
     `intended` are the effects that the comparison is about, such as the policies of two evaluations.
     """
     groups = {
         effect: members
-        for effect, members in by_effect(found).items()
+        for effect, members in by_effect(differing).items()
         if effect not in WITHOUT_EFFECT and effect not in intended
     }
     keys = [

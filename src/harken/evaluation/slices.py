@@ -46,7 +46,7 @@ def build_slices(table: ResponseTable, columns: Sequence[str]) -> list[Slice]:
                 fix=f"name a column of the responses: {', '.join(sorted(next(iter(table.rows.values()))))}",
             )
     named = list(dict.fromkeys(("domain", "language", *columns)))
-    slices = [part for name in named for part in _by_column(table, name)]
+    slices = [slice_ for name in named for slice_ in _by_column(table, name)]
     if measured := table.prompt_lengths():
         lengths, unit = measured
         slices += [Slice("prompt length", value, _same(mask)) for value, mask in _by_size(lengths, unit)]
@@ -58,15 +58,15 @@ def _by_column(table: ResponseTable, name: str) -> Iterator[Slice]:
     counts = Counter(labels)
     if len(counts) < 2 and name != "domain":
         return
-    kept = sorted(value for value, _ in counts.most_common(MAX_SLICE_VALUES))
+    largest = sorted(value for value, _ in counts.most_common(MAX_SLICE_VALUES))
     values = np.array(labels, dtype=object)
-    for value in kept:
+    for value in largest:
         yield Slice(name, value, _same(values == value))
-    if (merged_count := len(counts) - len(kept)) > 0:
+    if (merged_count := len(counts) - len(largest)) > 0:
         merged_name = f"({merged_count} other values)"
         while merged_name in counts:  # a value of the data may have any name
             merged_name = f"({merged_name})"
-        yield Slice(name, merged_name, _same(np.array([label not in kept for label in labels])))
+        yield Slice(name, merged_name, _same(np.array([label not in largest for label in labels])))
 
 
 def _same(mask: NDArray[Any]) -> Callable[[str, str], Mask]:
