@@ -36,6 +36,8 @@ PIPELINE = [
     Mutant("rules: the missing-EOS penalty rewards", "reward/rules.py", "MissingEos.score: -self.penalty", "self.penalty", "reward/test_rules.py"),
     Mutant("learned: clipped after weighting", "reward/source.py", 'clip_score: min(clip, value)', "value", "reward/test_learned.py"),
     Mutant("learned: a truncated response gets a forged end", "reward/learned.py", "LearnedReward.tokenize: rollout.stop == 'end_of_turn'", "True", "reward/test_learned.py"),
+    Mutant("preferences: ties alone are trained on", "train/load_data.py", "encode_preferences_and_prompts: row.label == 0.5", "False", "end_to_end/test_bad_input.py::test_ties_alone_are_no_preferences"),
+    Mutant("reward model: no pair has an accuracy of 0", "train/reward_model.py", "RewardStage._evaluate_held_out: pair.label != 0.5", "True", "train/test_reward_model.py::test_ties_alone_have_no_accuracy"),
     Mutant("reward model: accuracy counts ties as right", "train/reward_model.py", '_num_correct: gap * wants > 0', "gap * wants >= 0", "train/test_reward_model.py"),
     Mutant("reward model: soft labels ignored", "train/reward_model.py", "RewardStage.loss: pair.label", "1.0", "train/test_reward_model.py"),
     Mutant("reward model: no centring", "train/reward_model.py", 'RewardStage.loss: self.settings.centre_coef * (chosen + rejected) ** 2', '0 * chosen', "train/test_reward_model.py"),

@@ -200,3 +200,13 @@ def test_a_run_is_not_resumed_on_other_rows(
     own.write_text(text)
     (out / "status.json").unlink()
     assert train(world, kind, out, f"data.path={own}") == 0
+
+
+@pytest.mark.parametrize("kind", ["reward", "dpo"])
+def test_ties_alone_are_no_preferences(
+    world: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = lines(tmp_path / "ties.jsonl", [{**pair, "chosen_probability": 0.5} for pair in PAIRS])
+    assert train(world, kind, tmp_path / "out", f"data.path={rows}", "data.eval_fraction=0") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "none of the 8 training pairs has a preferred side: all are ties. Fix: give pairs" in error

@@ -87,7 +87,9 @@ def test_pairs_are_the_judges_and_training_reads_their_soft_labels(tmp_path: Pat
     assert manifest["lineage"]["judge"]["url"] == server.url
 
 
-def test_a_pair_whose_verdict_changes_with_the_order_is_left_out_or_a_tie(tmp_path: Path) -> None:
+def test_a_pair_whose_verdict_changes_with_the_order_is_left_out_or_a_tie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = responses(tmp_path, each=2)
     with stand_in(always_a) as server:
         keys = {"max_canary_wins": 1.0}
@@ -96,6 +98,9 @@ def test_a_pair_whose_verdict_changes_with_the_order_is_left_out_or_a_tie(tmp_pa
         ):
             run_label(config(server.url, path, **keys), tmp_path / "out")
         folder = run_label(config(server.url, path, inconsistent="tie", **keys), tmp_path / "ties")
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "6 pairs of 6 compared, 6 of them ties" in printed
+    assert "warning: the judge prefers no response: nothing can be learnt from ties alone" in printed
     rows = read(folder.pairs)
     assert {(r["preference_strength"], r["chosen_probability"], r["consistent"]) for r in rows} == {
         (0, 0.5, False)

@@ -68,6 +68,18 @@ def test_the_loss_of_a_pair_by_hand(strength: str) -> None:
         assert float(got[i]) == pytest.approx(want, rel=1e-5)
 
 
+def test_ties_alone_have_no_accuracy() -> None:
+    """An accuracy of 0 over no pair would be read as "ordered wrongly"."""
+    ties = [TokenPair(f"p{i}", (5, i), (6, i), label=0.5, strength=0.0) for i in range(4)]
+    trained = stage(pairs(), ties, selection_fraction=0.0)
+    metrics = trained.evaluate(1)
+    assert metrics["eval/pairs"] == 0.0 and metrics["eval/loss"] > 0
+    assert not [name for name in metrics if "accuracy" in name or "margin" in name]
+    assert "held-out" not in trained.summary({"loss": 1.0, "accuracy": 0.5} | metrics)
+    assert trained.step_metrics(np.zeros((4, 2)), ties).keys() == {"reward/mean", "reward/std"}
+    assert trained.summary({"loss": 1.0}) == "loss 1.000"
+
+
 def test_label_smoothing() -> None:
     got = stage(LABELLED, label_smoothing=0.1, centre_coef=0.0).loss(BETTER, WORSE, LABELLED)
     want = -(0.9 * log_sigmoid(0.8) + 0.1 * log_sigmoid(-0.8))

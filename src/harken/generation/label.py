@@ -65,13 +65,17 @@ def _run(
                 where=str(folder.root),
                 fix="choose another judge, or --set max_canary_wins=1 or inconsistent=tie",
             )
+        ties = sum(not row["preference_strength"] for row in rows)
         favours = label_biases(rows)
         atomic.write_text(folder.pairs, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         atomic.write_json(folder.judge, {**summary, "favours": favours})
         lines = [*judge_lines(summary), *letter_lines(judge), *_bias_lines(favours)]
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
         lines += [f"left out: {reasons}"] if reasons else []
-        lines.append(f"{folder.pairs}: {len(rows):,} pairs of {len(sources):,} compared")
+        tie_count = f", {ties:,} of them ties" if ties else ""
+        lines.append(f"{folder.pairs}: {len(rows):,} pairs of {len(sources):,} compared{tie_count}")
+        if ties == len(rows):
+            lines.append("warning: the judge prefers no response: nothing can be learnt from ties alone")
         lineage = {
             "responses": {"name": config.responses, "fingerprint": settings["fingerprints"]["pairs"]},
             "judge": {"name": config.judge.column, **judge.identity},

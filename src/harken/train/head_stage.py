@@ -189,8 +189,10 @@ class HeadStage(ABC, Generic[HeadRow]):
         return None
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Summarise loss and accuracy, and held-out accuracy with its interval if there is one."""
-        text = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}"
+        """Summarise loss and accuracy, and held-out accuracy with its interval, where there are any."""
+        text = f"loss {metrics['loss']:.3f}"
+        if "accuracy" in metrics:
+            text += f"  accuracy {metrics['accuracy']:.2f}"
         if "eval/accuracy" in metrics:
             low, high = metrics["eval/accuracy_low"], metrics["eval/accuracy_high"]
             text += f"  held-out {metrics['eval/accuracy']:.3f} [{low:.3f}, {high:.3f}]"

@@ -68,6 +68,12 @@ def encode_preferences_and_prompts(
         return encoded, renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
+    if train and all(row.label == 0.5 for row in train):
+        raise UserError(
+            f"none of the {len(train):,} training pairs has a preferred side: all are ties",
+            where=config.data.path,
+            fix="give pairs with a preferred side; harken data on the file shows how its labels were read",
+        )
     if (off_policy := warn_off_policy(train, config.model_name)) is not None:
         reports[0].warnings.append(off_policy)
     prompts = {row.prompt.id: row.prompt for row in held_out if not isinstance(row, TokenPair)}

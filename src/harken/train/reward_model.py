@@ -96,14 +96,14 @@ class RewardStage(HeadStage[TokenPair]):
         metrics = {"eval/loss": float(loss)}
         metrics |= {f"eval/{key}": value for key, value in _accuracy(rewards, self.held_out).items()}
         preferred = [i for i, pair in enumerate(self.held_out) if pair.label != 0.5]
-        low, high = (
-            wilson_interval(_num_correct(rewards, self.held_out), len(preferred)) if preferred else (0.0, 1.0)
-        )
         metrics |= {"eval/reward/mean": float(rewards.mean()), "eval/reward/std": float(rewards.std())}
         labels = np.array([pair.label for pair in self.held_out])
         calibration = training_calibration(rewards[:, 0] - rewards[:, 1], labels)
         metrics |= {f"eval/{name}": value for name, value in calibration.items()}
-        metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(preferred))}
+        metrics["eval/pairs"] = float(len(preferred))
+        if preferred:
+            low, high = wilson_interval(_num_correct(rewards, self.held_out), len(preferred))
+            metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high}
         domains: dict[str, list[int]] = defaultdict(list)
         for i in preferred:
             domains[self.held_out[i].domain].append(i)
@@ -135,10 +135,13 @@ def _num_correct(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> int:
 
 
 def _accuracy(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> dict[str, float]:
+    """Return accuracy and margin over the pairs with a preferred side; {} without any."""
     preferred = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
     pairs_with_preference = int((preferred != 0).sum())
+    if not pairs_with_preference:
+        return {}
     margin = ((rewards[:, 0] - rewards[:, 1]) * preferred)[preferred != 0]
     return {
-        "accuracy": _num_correct(rewards, pairs) / pairs_with_preference if pairs_with_preference else 0.0,
-        "margin": float(margin.mean()) if pairs_with_preference else 0.0,
+        "accuracy": _num_correct(rewards, pairs) / pairs_with_preference,
+        "margin": float(margin.mean()),
     }

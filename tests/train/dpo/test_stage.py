@@ -21,6 +21,7 @@ from harken.records import TokenPair
 from harken.run.folder import RunFolder
 from harken.train.dpo.build import build_dpo_stage
 from harken.train.dpo.examples import pair_examples, rated_examples, rated_from_pairs
+from harken.train.dpo.metrics import accuracy_interval
 from harken.train.dpo.reference_scores import kept_scores
 from harken.train.dpo.stage import DPOStage
 
@@ -331,3 +332,18 @@ def test_rows_with_thumbs_are_read_and_counted(tmp_path: Path, capsys: pytest.Ca
 )  # fmt: skip
 def test_what_a_thumb_is(label: object, thumb: bool | None) -> None:
     assert parse_thumb(label) is thumb
+
+
+def test_ties_alone_have_no_accuracy(tmp_path: Path) -> None:
+    """An accuracy of 0 over no pair would be read as "ordered wrongly"."""
+    ties = [dataclasses.replace(pair, label=0.5) for pair in PAIRS]
+    stage = dpo_stage(tmp_path, dpo_config(dpo={"selection": "accuracy"}), pairs=ties)
+    step = stage.step(0)
+    held_out = {
+        f"eval/{name}": value for name, value in accuracy_interval({}, stage.settings, stage.examples).items()
+    }
+    assert held_out == {"eval/rewards/pairs": 0.0}
+    assert not [name for name in step if "accuracies" in name or "margins" in name]
+    metrics = step | held_out | {"eval/loss": 0.7}
+    assert stage.selection_metric(metrics) is None
+    assert "accuracy" not in stage.summary(metrics) and "held-out 0.700" in stage.summary(metrics)

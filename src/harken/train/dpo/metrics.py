@@ -20,8 +20,9 @@ def preference_metrics(
     """Average implicit rewards, log-probabilities, margins and accuracy over the examples.
 
     Chosen is the better side by its label; ties count for rewards and log-probabilities only. Accuracy is the share
-    of pairs whose better side has the larger reward. For KTO chosen are the responses with a thumb up, rejected
-    those with a thumb down, and accuracy is the share whose reward has the sign of the thumb.
+    of pairs whose better side has the larger reward; where all are ties there is no accuracy and no margin. For KTO
+    chosen are the responses with a thumb up, rejected those with a thumb down, and accuracy is the share whose reward
+    has the sign of the thumb.
     """
     rewards = implicit_rewards(settings, scores)
     label = torch.tensor([example.label for example in examples])
@@ -31,14 +32,11 @@ def preference_metrics(
     ordered, logratios = _by_label(rewards, label), _by_label(scores.logratios, label)
     has_preference = label != 0.5
     margins = (ordered[:, 0] - ordered[:, 1])[has_preference]
-    metrics = {
-        "rewards/chosen": _mean(ordered[:, 0]),
-        "rewards/rejected": _mean(ordered[:, 1]),
-        "rewards/accuracies": _mean((margins > 0).float()),
-        "rewards/margins": _mean(margins),
-        "logps/chosen": _mean(by_label[:, 0]),
-        "logps/rejected": _mean(by_label[:, 1]),
-    }
+    metrics = {"rewards/chosen": _mean(ordered[:, 0]), "rewards/rejected": _mean(ordered[:, 1])}
+    if len(margins):
+        metrics["rewards/accuracies"] = _mean((margins > 0).float())
+        metrics["rewards/margins"] = _mean(margins)
+    metrics |= {"logps/chosen": _mean(by_label[:, 0]), "logps/rejected": _mean(by_label[:, 1])}
     if not torch.isnan(scores.reference).any():
         lengths = _by_label(_lengths(settings, examples), label)
         metrics["logps/chosen_change"] = _mean(logratios[:, 0] / lengths[:, 0])
@@ -48,16 +46,12 @@ def preference_metrics(
 def accuracy_interval(
     metrics: dict[str, float], settings: PreferenceLossSettings, examples: Sequence[PreferenceExample]
 ) -> dict[str, float]:
-    """Return the 95 % Wilson interval of `rewards/accuracies` and the number of examples it is over."""
+    """Return the number of examples with a preference and, with any, the 95 % Wilson interval of the accuracy."""
     pairs = sum(settings.loss == "kto" or example.label != 0.5 for example in examples)
-    low, high = 0.0, 1.0
-    if pairs:
-        low, high = wilson_interval(round(metrics["rewards/accuracies"] * pairs), pairs)
-    return {
-        "rewards/accuracies_low": low,
-        "rewards/accuracies_high": high,
-        "rewards/pairs": float(pairs),
-    }
+    if not pairs:
+        return {"rewards/pairs": 0.0}
+    low, high = wilson_interval(round(metrics["rewards/accuracies"] * pairs), pairs)
+    return {"rewards/accuracies_low": low, "rewards/accuracies_high": high, "rewards/pairs": float(pairs)}
 
 
 def accuracies_by_group(

@@ -139,11 +139,11 @@ class DPOStage:
         }
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """Return minus the held-out loss, or the held-out accuracy; None without held-out rows."""
+        """Return minus the held-out loss, or the held-out accuracy; None without held-out rows or preferences."""
         if "eval/loss" not in metrics:
             return None
         return (
-            metrics["eval/rewards/accuracies"]
+            metrics.get("eval/rewards/accuracies")
             if self.settings.selection == "accuracy"
             else -metrics["eval/loss"]
         )
@@ -154,13 +154,15 @@ class DPOStage:
 
     def summary(self, metrics: Mapping[str, float]) -> str:
         """Summarise loss, accuracy and margin; of held-out rows too if they were evaluated."""
-        text = f"loss {metrics['loss']:.3f}  accuracy {metrics['rewards/accuracies']:.2f}"
+        text = f"loss {metrics['loss']:.3f}"
+        if "rewards/accuracies" in metrics:
+            text += f"  accuracy {metrics['rewards/accuracies']:.2f}"
         if "rewards/margins" in metrics:
             text += f"  margin {metrics['rewards/margins']:+.2f}"
         if "eval/loss" in metrics:
-            text += (
-                f"  held-out {metrics['eval/loss']:.3f}, accuracy {metrics['eval/rewards/accuracies']:.2f}"
-            )
+            text += f"  held-out {metrics['eval/loss']:.3f}"
+        if "eval/rewards/accuracies" in metrics:
+            text += f", accuracy {metrics['eval/rewards/accuracies']:.2f}"
         if "eval/kl/mean" in metrics:
             text += f"  KL {metrics['eval/kl/mean']:.2f} nats/seq"
         return text
