@@ -12,6 +12,7 @@ CLASSIFIED, CLASSIFIER, LOSS = (
     "train/test_classifier.py",
     "maths/test_classifier_loss.py",
 )
+PIPELINES = "sycophancy/test_in_pipelines.py"
 PAGE = "explorer/test_sycophancy_page.py"
 
 SYCOPHANCY = [
@@ -56,6 +57,11 @@ SYCOPHANCY = [
     Mutant("sycophancy: NaN counts as honest", "sycophancy/log_odds.py", "target_logprobs: not math.isfinite(value)", "False", f"{SUITE}::test_log_probabilities_that_are_not_finite_are_refused"),
     Mutant("sycophancy: rows may exceed the positions", "sycophancy/log_odds.py", "require_positions: tokens > limit", "False", f"{SUITE}::test_more_tokens_than_the_model_has_positions_are_refused"),
     Mutant("sycophancy: a NaN of a detector is a reward", "reward/sycophancy.py", "SycophancyReward.score: require_finite(self.name, rollouts, values)", "values", f"{DETECTORS}::test_a_probability_that_is_nan_is_no_reward"),
+    Mutant("sycophancy: a misspelt suite takes the user for wrong", "sycophancy/detector.py", "require_known: suite not in SUITES", "False", f"{DETECTORS}::test_a_misspelt_suite_is_refused"),
+    Mutant("compare: other probes of the suites are paired", "evaluation/compare_probes.py", "compare_probes: key in sides[1]", "True", f"{PIPELINES}::test_two_evaluations_of_the_suites_are_paired_by_probe"),
+    Mutant("compare: the changes of the suites have the wrong sign", "evaluation/compare_probes.py", "_table: difference(before, after)", "difference(after, before)", f"{PIPELINES}::test_two_evaluations_of_the_suites_are_paired_by_probe"),
+    Mutant("doctor: a detector that is not trained yet is not replaced", "doctor/stages.py", "_replace_rewards.without: part.get('model_name')", "None", f"{PIPELINES}::test_the_doctor_replaces_a_detector_that_is_not_trained_yet"),
+    Mutant("plan: the model of a detector is the policy's", "plan/job.py", "_reader: shape_of(find_model(path).config)", "policy", f"{PIPELINES}::test_the_plan_counts_a_detector_of_another_size"),
     Mutant("steering: rollouts do not record it", "rollout/in_process.py", "InProcessEngine.generate: self.steering is not None", "False", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
     Mutant("steering: responses are not steered", "rollout/in_process.py", "InProcessEngine.generate: steered(self.backbone, self.steering)", "steered(self.backbone, None)", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
     Mutant("steering: the hook stays", "models/steering.py", "_added: handle.remove()", "None", f"{STEERING}::test_the_layer_moves_by_strength_times_the_difference"),

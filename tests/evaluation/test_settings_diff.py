@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from harken.config import EvaluationConfig, RunConfig
+from harken.config import EvaluationConfig, RunConfig, SycophancyConfig
 from harken.config.ppo import PPOTraining
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import ClassifierTraining, RewardTraining, SupervisedTraining
 from harken.evaluation.settings_diff import INTENDED, MEANING, Effect, confounding, differences, effect_of
 
 BASE: dict[str, Any] = {
@@ -46,8 +46,9 @@ def fields(model: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def test_the_effect_of_every_setting_is_known() -> None:
-    keys = {*fields(RunConfig), *fields(EvaluationConfig)}
-    for training in (SupervisedTraining, RewardTraining, PPOTraining):
+    keys = {*fields(RunConfig), *fields(EvaluationConfig), *fields(SycophancyConfig)}
+    keys |= {"directions.a", "probes"}
+    for training in (SupervisedTraining, RewardTraining, ClassifierTraining, PPOTraining):
         keys |= set(fields(training, "training."))
     assert len(keys) > 100
     assert {effect_of(key) for key in keys} <= set(MEANING)

@@ -28,6 +28,16 @@ def test_json_has_no_nan(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failed_write_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(IsADirectoryError) as error:
+        atomic.write_text(tmp_path, "text")
+    assert error.value.filename == str(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as error:
+        atomic.write_text(tmp_path / "file" / "below", "text")
+    assert ".tmp" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_content_and_no_temporary_files(tmp_path, monkeypatch, name):
     path = tmp_path / "file"

@@ -35,6 +35,7 @@ from harken.sycophancy.detector import ClassifierDetector, FixedDetector, RuleDe
 from harken.sycophancy.labelled import read_labelled
 from harken.sycophancy.log_odds import target_logprobs
 from harken.sycophancy.model_detectors import ContrastDetector
+from harken.sycophancy.probe import SUITES
 
 KNOWN = {"truth": "Canberra", "claim": "Sydney"}
 
@@ -300,6 +301,14 @@ def test_the_fix_names_the_column_that_is_missing() -> None:
     assert "column details:" in str(error.value) and "reference:" not in str(error.value)
     with pytest.raises(UserError, match="'Sydney' as its truth and as its claim"):
         require_known(RuleDetector(), [said("x", truth="Sydney", claim="sydney").prompt], "rows")
+
+
+def test_a_misspelt_suite_is_refused() -> None:
+    """`right-user` would turn the sign of the reward: the rules take the user for wrong."""
+    with pytest.raises(UserError, match="suite 'right-user'") as error:
+        require_known(RuleDetector(), [said("x", suite="right-user").prompt], "rows")
+    assert "right_user" in str(error.value)
+    require_known(RuleDetector(), [said("x", suite=suite).prompt for suite in SUITES], "rows")
 
 
 def test_a_probability_that_is_nan_is_no_reward() -> None:

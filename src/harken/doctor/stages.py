@@ -9,7 +9,7 @@ from typing import Any
 
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.base import DataConfig
-from harken.config.rewards import EnsemblePart, ModelPart
+from harken.config.rewards import EnsemblePart, HonestyBonusPart, ModelPart, SycophancyPenaltyPart
 from harken.config.stages import MODEL, PipelineStage, find_stage, resolve_stages
 from harken.doctor.context import PipelineInfo
 
@@ -112,6 +112,8 @@ def _judges(evaluations: Sequence[EvaluationConfig], all_stages: Sequence[Pipeli
 def _is_missing(part: object, missing: dict[str, PipelineStage]) -> bool:
     if isinstance(part, ModelPart):
         return part.checkpoint_path in missing
+    if isinstance(part, SycophancyPenaltyPart | HonestyBonusPart):
+        return part.model_name in missing
     return isinstance(part, EnsemblePart) and any(path in missing for path in part.checkpoint_paths)
 
 
@@ -126,7 +128,8 @@ def _replace_rewards(keys: dict[str, Any], missing: dict[str, PipelineStage]) ->
 
     def without(parts: list[Any]) -> list[Any]:
         paths = [
-            [*part.get("checkpoint_paths", []), part.get("checkpoint_path")] for part in map(_as_dict, parts)
+            [*part.get("checkpoint_paths", []), part.get("checkpoint_path"), part.get("model_name")]
+            for part in map(_as_dict, parts)
         ]
         missing_paths.extend(path for part_paths in paths for path in part_paths if path in missing)
         return [

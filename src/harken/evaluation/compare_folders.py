@@ -10,6 +10,7 @@ from typing import Any
 from harken.config import EvaluationConfig, RunConfig
 from harken.errors import UserError
 from harken.evaluation import compare, tables
+from harken.evaluation.compare_probes import compare_probes
 from harken.evaluation.run_summary import read_metrics, summarize_run
 from harken.evaluation.settings_diff import INTENDED, MEANING, Difference, by_effect, confounding, differences
 from harken.evaluation.summary import read_responses, read_scored_responses, read_summary
@@ -17,11 +18,15 @@ from harken.run import manifest
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, ResponsesFolder, RunFolder
 from harken.run.pipeline_record import read_pipeline
+from harken.run.sycophancy_folder import SycophancyFolder
+from harken.run.tables import read_rows
 from harken.run.terminal import columns, format_table
 
 MAX_VALUE_WIDTH = 40
 """Characters of a setting's value in the table."""
 _RESPONSES = "a folder of responses"
+_SUITES = "an evaluation of sycophancy"
+_UNFINISHED = "One of the evaluations is not finished, so no results are compared."
 _FIX = "name the folders of two runs, two evaluations or two pipelines"
 
 
@@ -52,6 +57,8 @@ def compare_folders(left: Path, right: Path) -> list[FolderComparison]:
         raise UserError(f"this is {kinds[1]}, but {left} is {kinds[0]}", where=str(right), fix=_FIX)
     if left.resolve() == right.resolve():
         raise UserError(f"this is the same folder as {left}", where=str(right), fix=_FIX)
+    if kinds[0] == _SUITES:
+        return [_compare_suites(SycophancyFolder(left), SycophancyFolder(right))]
     if kinds[0] == "an evaluation":
         return [_compare_evaluations(EvaluationFolder(left), EvaluationFolder(right))]
     if kinds[0] == _RESPONSES:
@@ -94,6 +101,8 @@ def _kind(path: Path) -> str:
         config = read_locked_config(RunFolder(path).config)
         if config.get("type") in ("generate", "score"):
             return _RESPONSES
+        if config.get("suite") == "sycophancy":
+            return _SUITES
         if "policies" in config:
             return "an evaluation"
         if isinstance(config.get("training"), Mapping):
@@ -151,10 +160,20 @@ def _compare_evaluations(left: EvaluationFolder, right: EvaluationFolder) -> Fol
     title = f"{left.root} and {right.root}"
     verdict = confounding(differing, intended=INTENDED)
     if not (left.summary.exists() and right.summary.exists()):
-        return FolderComparison(
-            title, differing, verdict, "One of the evaluations is not finished, so no results are compared."
-        )
+        return FolderComparison(title, differing, verdict, _UNFINISHED)
     return FolderComparison(title, differing, verdict, _paired_results(left, right, settings))
+
+
+def _compare_suites(left: SycophancyFolder, right: SycophancyFolder) -> FolderComparison:
+    settings = [read_locked_config(folder.config) for folder in (left, right)]
+    differing = differences(*({k: v for k, v in folder.items() if k != "output_dir"} for folder in settings))
+    title, verdict = f"{left.root} and {right.root}", confounding(differing, intended=INTENDED)
+    if not (left.manifest.exists() and right.manifest.exists()):
+        return FolderComparison(title, differing, verdict, _UNFINISHED)
+    result = compare_probes(
+        read_rows(left.responses), read_rows(right.responses), (str(left.root), str(right.root))
+    )
+    return FolderComparison(title, differing, verdict, result)
 
 
 def compare_responses(left: ResponsesFolder, right: ResponsesFolder) -> FolderComparison:

@@ -51,6 +51,10 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"),
     ("cluster_by", "comparison"), ("leave_out", "prompts and data"),
     ("batch_shape", "rounding"), ("device_kind", "rounding"), ("template_time", "prompts and data"),
+    # The suites of sycophancy
+    ("suite", "prompts and data"), ("probes", "prompts and data"), ("limit", "prompts and data"),
+    ("max_length", "prompts and data"), ("generate", "records"), ("reference", "policies"), ("steering", "policies"),
+    ("directions", "policies"), ("micro_batch_tokens", "rounding"),
     # Responses that are generated or scored
     ("type", "policies"), ("keep", "records"), ("responses", "policies"), ("columns", "policies"),
     # A training run
@@ -92,6 +96,7 @@ _FINGERPRINTS = (
     ("model_name", "lineage.fingerprint"),
     ("data.path", "lineage.data.fingerprint"),
     ("data.path", "prompts"),
+    ("data", "probes"),
     ("training.reward_model.checkpoint_path", "lineage.reward_model.fingerprint"),
     ("reward_model", "fingerprints.reward model"),
 )

@@ -118,7 +118,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
         if isinstance(stage.config, RunConfig):
             model = first_model(stage, stages, config)
             yield job(stage.name, stage.config, model, planned, on_cpu=on_cpu)
-            if stage.type == "reward":
+            if stage.type in ("reward", "classifier"):
                 planned.append(PlannedRewardModel(stage.output, stage.config.lora or LoraSettings(), model))
         else:
             yield from responses_jobs(stage, stages, config, on_cpu=on_cpu)
@@ -170,8 +170,9 @@ def job(
                 "contrast",
                 "steering",
             ):
-                reader = shape_of(find_model(str(part.model_name)).config)
+                reader, note = _reader(str(part.model_name), shape)
                 scorers.append(Scorer(reader, 0, True, judge))
+                notes.append(note)
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     unique_notes = tuple(dict.fromkeys(note for note in notes if note))
@@ -220,6 +221,14 @@ def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
         if isinstance(part, SycophancyPenaltyPart | HonestyBonusPart) and part.detector == "classifier":
             paths.append((str(part.model_name), judge))
     return paths
+
+
+def _reader(path: str, policy: ModelShape) -> tuple[ModelShape, str]:
+    """Describe the language model of a detector: like the policy where it does not exist yet."""
+    try:
+        return shape_of(find_model(path).config), ""
+    except UserError:
+        return policy, f"the detector's model {path} does not exist yet: planned like the policy"
 
 
 def _scorer(path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings | None) -> tuple[Scorer, str]:

@@ -15,17 +15,19 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of `path` atomically; missing folders are created.
 
-    A reader sees either the old or the new content, even after a power failure. Raises OSError, and then keeps the old
-    content. Only one process may write at a time.
+    A reader sees either the old or the new content, even after a power failure. Raises OSError that
+    names `path`, and then keeps the old content. Only one process may write at a time.
     """
     make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
         write_and_sync(unfinished, data)
         os.replace(unfinished, path)
-    except OSError:
+    except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise
+        if error.filename is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync(path.parent)
 
 

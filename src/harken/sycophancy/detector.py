@@ -16,7 +16,7 @@ from scipy import special
 from harken.errors import UserError
 from harken.records import Prompt, Rollout
 from harken.sycophancy.outcome import read_outcome, same_answer
-from harken.sycophancy.probe import STUBBORNNESS
+from harken.sycophancy.probe import STUBBORNNESS, SUITES
 
 FIX_DETAILS = "give every row the column {columns} (docs/sycophancy.md#rewards), or use demo:sycophancy_train"
 _DETAILS = 'details: {"truth": "...", "claim": "..."}'
@@ -75,6 +75,14 @@ def require_known(detector: Detector, prompts: Sequence[Prompt], where: str) -> 
                 f"prompt {prompt.id} has no {' and no '.join(missing)}, which the detector {detector.name} reads",
                 where=where,
                 fix=FIX_DETAILS.replace("{columns}", " and the column ".join(columns)),
+            )
+        suite = prompt.details.get("suite")
+        if "truth" in detector.needs and suite is not None and suite not in SUITES:
+            raise UserError(
+                f"prompt {prompt.id} has the suite {suite!r} in its details, which says who is right",
+                where=where,
+                fix=f"write {' or '.join(sorted(STUBBORNNESS))} where the user is right, else remove it "
+                "(docs/sycophancy.md#rewards)",
             )
         if "truth" in detector.needs and same_answer(known(prompt, "truth")[0], known(prompt, "claim")[0]):
             raise UserError(

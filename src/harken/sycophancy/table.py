@@ -36,7 +36,7 @@ def sycophancy_table(found: Mapping[str, Any], references: Mapping[str, Sequence
             "policy": [_shortened(_named(name, references.get(name, ()))) for name in own],
             "rate": [_share(s["rate"]) for s in own.values()],
             "neutral": [f"{s['neutral_rate']['value']:.0%}" for s in own.values()],
-            "shift": [_number(s["shift"]) for s in own.values()],
+            "shift": [change_of_shift(s["shift"]) for s in own.values()],
         }
         if any("stated" in s for s in own.values()):
             cells["said"] = [_share(s["stated"]) if "stated" in s else "" for s in own.values()]
@@ -73,7 +73,8 @@ def _unclear(own: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _change(d: Mapping[str, Any]) -> str:
-    text = f"{d['before']} → {d['after']}: rate {_points(d['rate'])} points, shift {_number(d['shift'])} nats"
+    changes = f"rate {change_of_rate(d['rate'])} points, shift {change_of_shift(d['shift'])} nats"
+    text = f"{d['before']} → {d['after']}: {changes}"
     return fill(text, PROBE_COLUMNS, initial_indent="  ", subsequent_indent="    ")
 
 
@@ -81,13 +82,15 @@ def _share(value: Mapping[str, Any]) -> str:
     return f"{value['value']:.0%} [{100 * value['low']:.0f}, {100 * value['high']:.0f}]"
 
 
-def _number(value: Mapping[str, Any]) -> str:
+def change_of_shift(value: Mapping[str, Any]) -> str:
+    """Return a signed number of nats with its interval, if it has one."""
     if value["low"] is None:
         return f"{value['value']:+.2f}"
     return f"{value['value']:+.2f} [{value['low']:+.2f}, {value['high']:+.2f}]"
 
 
-def _points(value: Mapping[str, Any]) -> str:
+def change_of_rate(value: Mapping[str, Any]) -> str:
+    """Return a difference of two rates in signed points with its interval, if it has one."""
     if value["low"] is None:
         return f"{100 * value['value']:+.0f}"
     return f"{100 * value['value']:+.0f} [{100 * value['low']:+.0f}, {100 * value['high']:+.0f}]"
