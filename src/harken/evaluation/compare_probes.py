@@ -40,7 +40,7 @@ def compare_probes(
         )
         blocks.append(f"{title}: {counts}")
         if shared:
-            blocks.append(_table([[_result(side[key]) for key in shared] for side in sides]))
+            blocks.append(_table([[ProbeResult.from_row(side[key]) for key in shared] for side in sides]))
     return "\n\n".join(blocks)
 
 
@@ -58,14 +58,3 @@ def _table(sides: Sequence[Sequence[ProbeResult]]) -> str:
         "said, points": [change_of_rate(d["stated"]) if "stated" in d else "" for _, d in found.values()],
     }
     return format_table(cells, right=set(cells) - {"suite"}, width=columns())
-
-
-def _result(row: Mapping[str, Any]) -> ProbeResult:
-    return ProbeResult(
-        row["prompt_id"],
-        row["suite"],
-        row["cluster"],
-        row["log_odds"],
-        row["neutral_log_odds"],
-        row["outcome"],
-    )

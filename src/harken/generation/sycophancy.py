@@ -84,7 +84,10 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
             name: _of_policy(number, name, source, probes, config, folder.shards, steering.get(name))
             for number, (name, source) in enumerate(models.items())
         }
-        results = {name: [_result(row) for row in policy_steering] for name, policy_steering in rows.items()}
+        results = {
+            name: [ProbeResult.from_row(row) for row in policy_steering]
+            for name, policy_steering in rows.items()
+        }
         results_by_policy = compare_policies(results, suites, baselines)
         results_by_policy["references"] = {
             added: list(names) for added, names in _by_reference(references).items()
@@ -231,17 +234,6 @@ def _row(policy: str, probe: Probe, output: Mapping[str, Any]) -> dict[str, Any]
         "response_tokens": output["response_tokens"],
         "outcome": outcome,
     }
-
-
-def _result(row: Mapping[str, Any]) -> ProbeResult:
-    return ProbeResult(
-        row["prompt_id"],
-        row["suite"],
-        row["cluster"],
-        row["log_odds"],
-        row["neutral_log_odds"],
-        row["outcome"],
-    )
 
 
 def _json(messages: Sequence[Message]) -> str:

@@ -36,6 +36,18 @@ class ProbeResult:
     neutral_log_odds: float
     outcome: str | None = None
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> ProbeResult:
+        """Return the result that a row of probes.parquet holds."""
+        return cls(
+            row["prompt_id"],
+            row["suite"],
+            row["cluster"],
+            row["log_odds"],
+            row["neutral_log_odds"],
+            row["outcome"],
+        )
+
 
 def rate(events: Sequence[bool], clusters: Sequence[str]) -> Interval:
     """Return the share of events with its 95 % interval. Raises ValueError without events."""
