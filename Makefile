@@ -32,8 +32,9 @@ help:
 demo: $(READY)
 	@$(BIN)/harken demo
 
+# The tests start many processes, which read each module's compiled form if writing it is allowed.
 test: $(READY)
-	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 web:
 	@cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build

@@ -57,5 +57,5 @@ CHECKSUMS = [
     Mutant("backbone: the merged copy is not sealed", "models/adapted_model.py", 'AdaptedModel.base_folder: checksums.write_checksums(unfinished)', "pass", "end_to_end/test_pipeline.py::test_a_run_may_start_from_a_ppo_run"),
     Mutant("reward model: loaded unchecked", "models/roles.py", "RewardModel.load: source.check()", "pass", f"{KINDS}[02_rm/final/reward_head.safetensors]"),
     Mutant("classifier: loaded unchecked", "reward/classifier.py", "load_classifier: source.check()", "pass", LOADING),
-    Mutant("run: the record behind a model is read unchecked", "train/launch.py", '_records_sft: checksums.verify_file(record)', "pass", f"{DAMAGE}::test_a_damaged_manifest_is_no_sft_model"),
+    Mutant("run: the record behind a model is read unchecked", "run/manifest.py", 'find_lineage: checksums.verify_file(path)', "pass", f"{DAMAGE}::test_a_damaged_manifest_is_no_sft_model"),
 ]  # fmt: skip

@@ -37,5 +37,13 @@ INPUT = [
     Mutant("shards: any place may be read", "models/resolve.py", "_check_weights: Path(s).name != s or not (folder / s).is_file()", "not (folder / s).is_file()", "models/test_resolve.py"),
     Mutant("metrics: a value may be text", "evaluation/run_summary.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluation/test_run_summary.py"),
     Mutant("configuration: sections within sections without end", "config/yaml.py", "<module>: 40", "4000", "config/test_yaml.py::test_nesting_and_aliases_have_an_end"),
+    Mutant("configuration: a file of somebody else is overwritten", "run/config_lock.py", "_require_own_folder: not read_locked_config(path).keys() ^ config.keys() <= _SOMETIMES", "False", "run/test_config_lock.py"),
+    Mutant("configuration: results without one are overwritten", "run/config_lock.py", "_require_own_folder: result.exists()", "False", "run/test_config_lock.py"),
+    Mutant("data: a changed file of a finished run is not seen", "train/load_data.py", "changed_files: checksums.file_sha256(file) != entry['sha256']", "False", "train/test_data_fingerprint.py"),
+    Mutant("data: the held-out file is not recorded", "train/load_data.py", "lineage: (config.data.path, config.data.eval_path)", "(config.data.path,)", "train/test_data_fingerprint.py"),
+    Mutant("data: thumbs are read as demonstrations", "data_check.py", "check_data: task == 'unpaired_preference'", "False", "data/test_classified.py"),
+    Mutant("data: any task fits a classifier", "data/parse.py", "_path: data.task not in (None, task) and (not (data.task == 'sft' and task in LABELLED))", "False", "data/test_classified.py"),
+    Mutant("counts: one thing is several", "run/counted.py", "counted: number == 1", "False", "run/test_counted.py"),
+    Mutant("checkpoints: the settings of another run are taken", "models/checkpoint_folder.py", "_cached: [(file.name, file_sha256(file)) for file in files]", "[]", "end_to_end/test_evaluate_anything.py::test_a_step_has_the_settings_of_its_own_run"),
     Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "config/test_rewards.py"),
 ]  # fmt: skip

@@ -38,6 +38,7 @@ SYCOPHANCY = [
     Mutant("classifier: the log-odds have the wrong sign", "train/classifier.py", "ClassifierStage.losses: scores[0]", "-scores[0]", f"{CLASSIFIER}::test_it_learns_and_its_scores_are_log_odds_of_the_positive_label"),
     Mutant("classifier: class weights are swapped", "train/classifier.py", "ClassifierStage.losses: torch.where(labels > 0, positive, negative)", "torch.where(labels > 0, negative, positive)", f"{CLASSIFIER}::test_the_loss_of_a_step_by_hand"),
     Mutant("classifier: precision of the good responses", "train/classifier.py", "ClassifierStage._evaluate_held_out: special.expit(-log_odds)", "special.expit(log_odds)", f"{CLASSIFIER}::test_held_out_metrics_are_those_of_scikit_learn"),
+    Mutant("classifier: the baseline is the positive label", "train/classifier.py", "ClassifierStage.__init__: positive >= len(rows) - positive", "True", f"{CLASSIFIER}::test_the_baseline_of_accuracy_is_the_label_that_is_more_frequent_in_training"),
     Mutant("classifier: weights are not balanced", "maths/classifier_loss.py", "class_weights: not balanced", "balanced", f"{LOSS}::test_balanced_weights_are_scikit_learns"),
     Mutant("classifier: labels are no part of its data", "train/launch.py", "_scalar_head: load_data.lineage(config, *responses, *labels)", "load_data.lineage(config, *responses)", f"{CLASSIFIER}::test_other_labels_are_other_rows"),
     Mutant("classifier: scores are centred", "train/classifier.py", "ClassifierStage._calibrate: return 'log_odds'", "self.model.offset = 1.0", f"{CLASSIFIER}::test_it_learns_and_its_scores_are_log_odds_of_the_positive_label"),
@@ -64,6 +65,10 @@ SYCOPHANCY = [
     Mutant("plan: the model of a detector is the policy's", "plan/job.py", "_reader: shape_of(find_model(path).config)", "policy", f"{PIPELINES}::test_the_plan_counts_a_detector_of_another_size"),
     Mutant("steering: rollouts do not record it", "rollout/in_process.py", "InProcessEngine.generate: self.steering is not None", "False", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
     Mutant("steering: responses are not steered", "rollout/in_process.py", "InProcessEngine.generate: steered(self.backbone, self.steering)", "steered(self.backbone, None)", f"{STEERING}::test_recorded_log_probabilities_are_those_of_the_steered_model"),
+    Mutant("steering: a direction of any model is taken for its own", "sycophancy/model_detectors.py", "warn_of_other_model: fitted_on is None or fitted_on in _own_fingerprints(source)", "True", "sycophancy/test_direction.py"),
+    Mutant("steering: the start of a run is another model", "sycophancy/model_detectors.py", "_own_fingerprints: {str(one.get('fingerprint')) for one in started_from}", "set()", "sycophancy/test_direction.py"),
+    Mutant("steering: another direction is taken for the same", "reward/detect.py", "write_direction: written.facts | facts == written.facts", "True", "sycophancy/test_direction.py"),
+    Mutant("steering: the rows of a direction are not compared", "reward/detect.py", "write_direction: hashlib.sha256(repr(texts).encode('utf-8', 'surrogatepass')).hexdigest()", "''", "sycophancy/test_direction.py"),
     Mutant("steering: the hook stays", "models/steering.py", "_added: handle.remove()", "None", f"{STEERING}::test_the_layer_moves_by_strength_times_the_difference"),
     Mutant("steering: PPO trains on steered rollouts", "rollout/engine.py", "require_unsteered: steering is not None", "False", f"{STEERING}::test_training_refuses_a_steered_engine"),
 ]  # fmt: skip

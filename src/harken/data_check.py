@@ -11,6 +11,7 @@ from harken.config.base import DataConfig, Task
 from harken.data import columns, diversity, files, layouts, parse, sources
 from harken.data.advice import advise_pairs, describe_positions, describe_writers, warn_off_policy
 from harken.data.chat import Renderer, RenderFailure
+from harken.data.classified import parse_classified_rows
 from harken.data.length_grid import GRID_LIMITS, RowLength, grid_cells, row_lengths
 from harken.data.markup import MarkupDetector
 from harken.data.raters.criteria import combine_criteria
@@ -19,6 +20,10 @@ from harken.models.find_tokenizer import renderer_of
 from harken.models.resolve import resolve
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.run.terminal import format_table, progress
+
+STAGE_OF_TASK = {"preference": "sft", "unpaired_preference": "dpo"}
+"""The stage that reads single responses of a task, where its name differs; preferences train SFT by their better side.
+"""
 
 
 def check_data(data: DataConfig, model: str | None = None) -> list[str]:
@@ -34,6 +39,10 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
         rows, report = parse.parse_preference_rows(data)
     elif task == "sft":
         rows, report = parse.parse_demonstration_rows(data)
+    elif task == "classifier":
+        rows, report = parse_classified_rows(data)
+    elif task == "unpaired_preference":
+        rows, report = parse.parse_rated_rows(data)
     else:
         rows, report = parse.parse_prompt_rows(data)
     sources.warn_duplicates(rows, report)
@@ -48,7 +57,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
         for row in progress(rows, "tokens"):
             if n := _count_tokens(row, renderer, data.max_length, report):
                 lengths.append(n)
-                grid += _grid_row(row, renderer, limits)
+                grid += _grid_row(row, renderer, limits, STAGE_OF_TASK.get(task, task))
         report.warnings += [line for line in [warn_off_policy(pairs, model)] if line]
     report.warnings += MarkupDetector(renderer).warnings(rows)
     positions, skew = describe_positions(texts)
@@ -94,11 +103,14 @@ def format_quantiles(counts: Sequence[int]) -> str:
 
 
 def _grid_row(
-    row: Demonstration | Preference | TokenPair | Prompt, renderer: Renderer, limits: Sequence[int]
+    row: Demonstration | Preference | TokenPair | Prompt,
+    renderer: Renderer,
+    limits: Sequence[int],
+    stage: str,
 ) -> list[RowLength]:
     """Measure a row for the grid; [] of a row that the chat template refuses."""
     try:
-        return row_lengths(row, renderer, limits)
+        return row_lengths(row, renderer, limits, stage)
     except TemplateRefusal:
         return []
 

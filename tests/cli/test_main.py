@@ -57,7 +57,7 @@ def broken(tmp_path: Path) -> Path:
         (["presets", "show", "dmeo"], "Fix: write demo"),
         (["data"], "no data source given"),
         (["data", "{folder}/none.jsonl"], "none.jsonl: there is no such file"),
-        (["data", "demo:preferences", "--task", "rlhf"], "task: expected 'sft', 'preference' or"),
+        (["data", "demo:preferences", "--task", "rlhf"], "task: expected 'sft', 'preference',"),
         (["data", "demo:preferences", "--max-length", "0"], "max_length: should be greater than 0"),
         (["model", "{folder}/none"], "no such model"),
     ],

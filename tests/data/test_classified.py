@@ -10,6 +10,7 @@ import pytest
 
 from harken.config.base import DataConfig
 from harken.data.sources import load_classified
+from harken.data_check import check_data
 from harken.errors import UserError
 
 ROWS = [("Capital?", "Canberra.", 0), ("Capital?", "Sydney.", 1), ("Sum?", "Four.", 0), ("Sum?", "Five.", 1)]
@@ -61,6 +62,36 @@ def test_labels_that_may_mean_either_are_refused_and_the_fix_works(
     if isinstance(names[0], bool):
         positive = str(names[0]).lower()
     assert load_classified(DataConfig(path=path, positive_label=positive))[0][0].desirable
+
+
+def test_a_classifiers_rows_are_checked_before_training(tmp_path: Path) -> None:
+    lines = check_data(DataConfig(path=labelled(tmp_path, (1, 0)), task="classifier", positive_label=1))
+    assert lines[0] == "read as classifier"
+    assert any(
+        "label 1 is the positive one (by data.positive_label): 2 positive and 2 negative" in line
+        for line in lines
+    )
+    with pytest.raises(UserError, match="it is unclear which label is the positive one"):
+        check_data(DataConfig(path=labelled(tmp_path, (1, 0)), task="classifier"))
+
+
+def test_thumbs_are_checked_before_training(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Capital?", "response": "Canberra.", "label": True},
+        {"prompt": "Capital?", "response": "Sydney.", "label": False},
+        {"prompt": "Capital?", "response": "Perth."},
+    ]
+    lines = check_data(DataConfig(path=written(tmp_path, rows), task="unpaired_preference"))
+    assert lines[0] == "read as unpaired_preference" and "3 rows, 2 kept, 1 dropped" in lines[1]
+    assert "no_thumb" in lines[2]
+
+
+@pytest.mark.parametrize("task", ["preference", "prompt_only", "unpaired_preference"])
+def test_a_task_of_another_stage_is_refused_and_sft_is_not(tmp_path: Path, task: Any) -> None:
+    path = labelled(tmp_path, ("honest", "faulty"))
+    with pytest.raises(UserError, match=r"data\.task: it is '.*', but this stage reads rows as 'classifier'"):
+        load_classified(DataConfig(path=path, task=task))
+    assert len(load_classified(DataConfig(path=path, task="sft"))[0]) == 4
 
 
 def test_one_label_alone_is_refused(tmp_path: Path) -> None:

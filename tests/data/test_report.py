@@ -54,4 +54,4 @@ def test_the_short_account_has_two_lines_and_every_warning():
     assert report.summary()[2:] == ["  warning: leaks", "  warning: repeats"]
     clean = DataReport("y.jsonl")
     clean.keep()
-    assert clean.summary() == ["y.jsonl: 1 rows, 1 kept, 0 dropped"]
+    assert clean.summary() == ["y.jsonl: 1 row, 1 kept, 0 dropped"]

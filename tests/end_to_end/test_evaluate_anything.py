@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,21 @@ def test_any_checkpoint_of_a_reward_run_scores(world: Path, tmp_path: Path) -> N
     policies = {"last": str(steps[-1])}
     with pytest.raises(UserError, match="cannot generate responses"):
         evaluate(world, tmp_path / "out", policies=policies, temperature=0.0)
+
+
+def test_a_step_has_the_settings_of_its_own_run(world: Path, tmp_path: Path) -> None:
+    """Two runs may share a step, byte for byte, and end with another scale of the rewards."""
+    copy = tmp_path / "rm"
+    shutil.copytree(world / "rm", copy)
+    (copy / "final" / "SHA256SUMS").unlink()
+    card = json.loads((copy / "final" / "reward.json").read_text())
+    (copy / "final" / "reward.json").write_text(json.dumps(card | {"offset": card["offset"] + 1.0}))
+    step = min(path.name for path in (copy / "checkpoints").glob("step-*"))
+    offsets = [
+        json.loads((resolve(str(run / "checkpoints" / step)).folder / "reward.json").read_text())["offset"]
+        for run in (world / "rm", copy)
+    ]
+    assert offsets == [card["offset"], card["offset"] + 1.0]
 
 
 def test_a_checkpoint_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Ways a command ends that nobody planned: each in a process of its own, with the output it must have.
 
     python tests/ends/cases.py [WORD]        every case whose name holds WORD, with its outcome
-    python tests/ends/cases.py "" 5          every fifth case
+    python tests/ends/cases.py "" 10         every tenth case
 
 A case sets its process up (signals, descriptors, files), runs the command line and may signal it while it runs. Wrong:
 a traceback, a hang, another exit code, a text that is missing. Children are forked, so torch is imported once.

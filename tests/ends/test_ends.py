@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("cases.py")
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.nightly)])
 def test_an_end_is_orderly(every: int) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "", str(every)],

@@ -139,5 +139,5 @@ def _case(layout: str, name: str, row: dict[str, Any]) -> Case:
     ):  # no row of the file has a label that is one
         refused = ("rows.jsonl: the labels of label cannot be read", "(1)")
         return Case(f"row, {layout}, {name}", _one_row(layout, row), code=2, shown=refused)
-    shown = ("rows.jsonl:1", "1 rows, 0 kept, 1 dropped")
+    shown = ("rows.jsonl:1", "1 row, 0 kept, 1 dropped")
     return Case(f"row, {layout}, {name}", _one_row(layout, row), code=0, shown=shown)

@@ -123,11 +123,12 @@ def test_a_few_differences_have_no_hodges_lehmann_interval():
 
 
 @pytest.mark.parametrize("outcome", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("clusters", [np.arange(40), np.zeros(40)])
+@pytest.mark.parametrize("clusters", [np.arange(40), np.zeros(40), np.arange(80)])
 def test_equal_outcomes_leave_the_length_controlled_rate_as_uncertain_as_the_rate(outcome, clusters):
-    lengths = np.random.default_rng(0).normal(size=40)
-    found = length_controlled_win_rate([outcome] * 40, lengths, clusters, draws=50).win_rate
-    low, high = wilson_interval(20, 40) if outcome == 0.5 else wilson_interval(round(40 * outcome), 40)
+    n = len(clusters)
+    lengths = np.random.default_rng(0).normal(size=n)
+    found = length_controlled_win_rate([outcome] * n, lengths, clusters, draws=50).win_rate
+    low, high = wilson_interval(n // 2, n) if outcome == 0.5 else wilson_interval(round(n * outcome), n)
     if len(set(clusters)) == 1:
         low, high = (0.0, 0.79) if outcome == 0 else (0.21, 1.0) if outcome == 1 else (0.05, 0.95)
     assert found.low <= low + 0.01 and found.high >= high - 0.01 and found.low <= found.mean <= found.high

@@ -108,6 +108,20 @@ def test_held_out_metrics_are_those_of_scikit_learn() -> None:
         assert 0 <= found[f"eval/{name}_low"] <= found[f"eval/{name}"] <= found[f"eval/{name}_high"] <= 1
 
 
+@pytest.mark.parametrize("positive_in_training", [True, False])
+def test_the_baseline_of_accuracy_is_the_label_that_is_more_frequent_in_training(
+    positive_in_training: bool,
+) -> None:
+    rows = responses(40)
+    good, bad = [row for row in rows if row.desirable], [row for row in rows if not row.desirable]
+    more, fewer = (good, bad) if positive_in_training else (bad, good)
+    held_out = [*more[:1], *fewer[:3]]
+    trained = stage([*more[3:9], *fewer[3:5]], held_out)
+    found = trained.evaluate(0)
+    assert found["eval/majority"] == 1 / 4
+    assert "(more frequent label 0.250)" in trained.summary({"loss": 0.7} | found)
+
+
 def test_held_out_rows_of_one_label_have_no_area() -> None:
     rows = responses(20)
     found = stage(rows, [row for row in rows if row.desirable]).evaluate(0)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import field, make_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import save_tiny
 
+from harken.cli.main import main
 from harken.config import RunConfig
 from harken.config.base import DataConfig
 from harken.records import Message, Prompt, TokenDemonstration, TokenPair
@@ -61,3 +65,31 @@ def test_the_order_and_the_groups_of_rows_count() -> None:
     }) == 4  # fmt: skip
     # Where the tokens of a prompt end is derived from both sides.
     assert fingerprint([replace(PAIR, prompt_length=1)]) == fingerprint([PAIR])
+
+
+@pytest.mark.parametrize("changed", ["rows", "held_out"])
+def test_a_finished_run_says_that_its_data_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str
+) -> None:
+    save_tiny(tmp_path / "model", hidden=16, layers=1)
+    row = {"prompt": "Rain?", "response": "No."}
+    for name in ("rows", "held_out"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "run.yml").write_text(f"""
+model_name: {tmp_path}/model
+dtype: float32
+lora: {{rank: 2}}
+data: {{path: {tmp_path}/rows.jsonl, eval_path: {tmp_path}/held_out.jsonl, max_length: 64}}
+training: {{type: sft, lr: 1e-3, batch_size: 1, epochs: 1}}
+""")
+    command = ["train", "--preset", str(tmp_path / "run.yml"), "--output-dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main(command) == 0
+    message = capsys.readouterr().err
+    assert "nothing to do" in message and "changed" not in message
+    with (tmp_path / f"{changed}.jsonl").open("a") as file:
+        file.write(json.dumps(row | {"prompt": "Snow?"}) + "\n")
+    assert main(command) == 0
+    message = capsys.readouterr().err
+    assert f"warning: {tmp_path}/{changed}.jsonl has changed since this run began. Fix: train" in message

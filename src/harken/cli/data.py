@@ -37,6 +37,15 @@ LabelColumn = Annotated[
     typer.Option(metavar="COLUMN", help="One row per vote: the label.", show_default="label, vote, …"),
 ]
 
+DataSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one key of data, for example columns.prompt=question. Repeatable.",
+    ),
+]
+
 
 @data_commands.callback()
 def data() -> None:
@@ -60,8 +69,8 @@ def check_command(
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="sft|preference|prompt_only",
-            help="The task of the rows.",
+            metavar="TASK",
+            help="sft, preference, prompt_only, classifier (two labels) or unpaired_preference (thumbs, for kto).",
             show_default="detected from the rows",
         ),
     ] = None,
@@ -74,6 +83,7 @@ def check_command(
         int | None,
         typer.Option(metavar="N", help="With --model: count rows that exceed N tokens.", show_default="1024"),
     ] = None,
+    set_: DataSet = None,
 ) -> None:
     """Report which rows are kept, changed or dropped, and why.
 
@@ -84,6 +94,7 @@ def check_command(
     Examples:
       harken data demo:preferences
       harken data my_rows.jsonl --task sft --model embedded --max-length 512
+      harken data my_labelled.jsonl --task classifier --set positive_label=1
       harken data --layouts
     """
     if layouts:
@@ -99,7 +110,7 @@ def check_command(
         raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
     options = {"path": path, "task": task, "layout": layout, "max_length": max_length}
     settings = {key: value for key, value in options.items() if value is not None}
-    config = config_files.validate_settings(DataConfig, settings, "harken data")
+    config = config_files.validate_settings(DataConfig, settings, "harken data", set_ or [])
 
     from harken.data_check import check_data
 

@@ -80,7 +80,7 @@ def evaluate(
         float | None, typer.Option(metavar="T", help="0: greedy decoding.", show_default="0")
     ] = None,
     max_gen_len: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens per response.", show_default="64")
+        int | None, typer.Option(metavar="N", help="Tokens per response.", show_default="64; 48 with --suite")
     ] = None,
     leave_out: LeaveOut = None,
     budgets: Budgets = None,

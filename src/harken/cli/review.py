@@ -13,6 +13,7 @@ from harken.cli.options import Set, output_dir_option, without_none
 from harken.config import files as config_files
 from harken.config.evaluation_options import policies_from
 from harken.errors import UserError
+from harken.run.counted import counted
 from harken.run.folder import PipelineFolder, ReviewFolder
 from harken.run.terminal import show
 
@@ -253,7 +254,7 @@ def import_command(
     served_study = read_study(folder)
     for path in votes:
         new_count, known_count = import_votes(served_study, folder, path)
-        show(f"{path}: {new_count:,} votes added, {known_count:,} known already")
+        show(f"{path}: {counted(new_count, 'vote')} added, {known_count:,} known already")
 
 
 @hard_negative_commands.command("hard-negatives")

@@ -83,7 +83,8 @@ def _identifier(path: str) -> str:
 
 def _name_parts(path: str) -> list[str]:
     """Return the parts of a path that distinguish models, without the ending of a file."""
-    parts = [part for part in Path(path).parts if part not in _UNNAMED_FOLDERS] or [path]
+    unnamed = (*_UNNAMED_FOLDERS, Path(path).anchor)
+    parts = [part for part in Path(path).parts if part not in unnamed] or [path]
     lower = parts[-1].lower()
     endings = [f + c for f in FILE_ENDINGS for c in COMPRESSED_ENDINGS if lower.endswith(f + c)]
     parts[-1] = parts[-1][: len(parts[-1]) - max(map(len, endings), default=0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -268,9 +268,16 @@ def dump(model: Strict) -> str:
     return config_yaml.write(model.model_dump())
 
 
-def validate_settings(model: type[Config], settings: dict[str, Any], where: str) -> Config:
-    """Validate settings that were read from no file. `where` is the location in error messages."""
-    return _validated(model, Settings(settings, {(): where}))
+def validate_settings(
+    model: type[Config], settings: dict[str, Any], where: str, overrides: Sequence[str] = ()
+) -> Config:
+    """Validate settings that were read from no file, and `overrides` as in `load_run`.
+
+    `where` is the location in error messages.
+    """
+    return _validated(
+        model, config_yaml.expand(config_yaml.override(Settings(settings, {(): where}), list(overrides)))
+    )
 
 
 def _settings(name: str, required: ConfigKind, overrides: list[str]) -> tuple[Settings, str]:

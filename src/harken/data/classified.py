@@ -22,7 +22,7 @@ def parse_classified_rows(
     Which label is the positive one is decided from all labels of the file (`labelled_texts.judge_labels`). 0 and 1,
     true and false need `data.positive_label`, because 1 may mark faulty responses as well as good ones.
     """
-    rows, layout, report = open_rows(data, path, "sft", keep_label=True)
+    rows, layout, report = open_rows(data, path, "classifier")
     if layout.has_comparisons:
         return _both_sides(rows, layout, report, data.max_length), report
     if layout.demonstration is None:

@@ -26,10 +26,14 @@ class RowLength:
 
 
 def row_lengths(
-    row: Demonstration | Preference | TokenPair | Prompt, renderer: Renderer, limits: Sequence[int]
+    row: Demonstration | Preference | TokenPair | Prompt,
+    renderer: Renderer,
+    limits: Sequence[int],
+    stage: str = "sft",
 ) -> list[RowLength]:
     """Measure a row for every stage that can read it: preferences as SFT (the better side) and reward rows.
 
+    `stage` is the name of the stage that reads demonstrations.
     Rows over a limit are encoded at that limit, to see whether shortening the prompt is enough. Raises TemplateRefusal
     as the renderer does.
     """
@@ -44,13 +48,13 @@ def row_lengths(
             )
         ]
     if isinstance(row, Demonstration):
-        return [_demonstration(row, renderer, limits)]
+        return [_demonstration(row, renderer, limits, stage)]
     tokens = renderer.count_tokens(row)
     dropped = _dropped(limits, tokens, lambda n: renderer.encode_preference(row, n))
     lengths = [RowLength("reward", row.prompt.domain, tokens, dropped)]
     if row.label != 0.5:
         demonstration = Demonstration(row.prompt, row.chosen if row.label > 0.5 else row.rejected)
-        lengths.insert(0, _demonstration(demonstration, renderer, limits))
+        lengths.insert(0, _demonstration(demonstration, renderer, limits, stage))
     return lengths
 
 
@@ -80,10 +84,10 @@ def grid_cells(lengths: Iterable[RowLength], limits: Sequence[int]) -> dict[str,
     return cells
 
 
-def _demonstration(row: Demonstration, renderer: Renderer, limits: Sequence[int]) -> RowLength:
+def _demonstration(row: Demonstration, renderer: Renderer, limits: Sequence[int], stage: str) -> RowLength:
     tokens = renderer.count_tokens(row)
     dropped = _dropped(limits, tokens, lambda n: renderer.encode_demonstration(row, n))
-    return RowLength("sft", row.prompt.domain, tokens, dropped)
+    return RowLength(stage, row.prompt.domain, tokens, dropped)
 
 
 def _dropped(limits: Sequence[int], tokens: int, encode: Callable[[int], object]) -> frozenset[int]:

@@ -40,6 +40,8 @@ MAX_CHARS = 1_000_000
 """Texts up to this length are tokenised at any token limit; a tokenizer takes about a second for one."""
 CHARS_PER_TOKEN = 100
 """Upper bound of characters per token: a text too long for its token limit is dropped before it is tokenised."""
+LABELLED: tuple[Task, ...] = ("classifier", "unpaired_preference")
+"""Tasks that read the label of a single response; `data.task: sft` is accepted for them too."""
 RESPONSES_DROPPED = "context lost assistant turns at its end"
 
 Read = tuple[Sequence[Record | RowError], bool]
@@ -104,7 +106,7 @@ def parse_demonstration_rows(
 
 def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
     """Parse single responses with a thumb up or down in the column `label`."""
-    rows, layout, report = open_rows(data, path, "sft")
+    rows, layout, report = open_rows(data, path, "unpaired_preference")
     if layout.demonstration is None:
         raise UserError(
             f"rows in layout {layout.name!r} ({layout.description}) are not single responses with a label",
@@ -194,7 +196,7 @@ def content_hash(messages: Conversation, tools: str = "") -> str:
 
 
 def _path(data: DataConfig, path: str | None, task: Task) -> str:
-    if data.task not in (None, task):
+    if data.task not in (None, task) and not (data.task == "sft" and task in LABELLED):
         raise UserError(
             f"it is {data.task!r}, but this stage reads rows as {task!r}",
             where="data.task",
@@ -204,11 +206,7 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
 
 
 def open_rows(
-    data: DataConfig,
-    path: str | None,
-    task: Task,
-    seed: int = DEFAULT_SEED,
-    keep_label: bool = False,
+    data: DataConfig, path: str | None, task: Task, seed: int = DEFAULT_SEED
 ) -> tuple[list[files.LocatedRow], Layout, DataReport]:
     """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
@@ -219,13 +217,16 @@ def open_rows(
     layout = layouts.find_layout(data.layout, objects, where=path)
     note, name = "", layout.name
     if layout.name == labelled_texts.LAYOUT:
-        rows, layout, note = _labelled(rows, data, path, task, seed, keep_label)
+        rows, layout, note = _labelled(rows, data, path, task, seed)
     if layout.make_comparisons is not None and task != "prompt_only":
         read = layout.make_comparisons(objects, data.label_scale, path)
         layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
+    has_response = layout.demonstration is not None
     serves = {
         "prompt_only": layout.prompt is not None,
-        "sft": layout.demonstration is not None or layout.has_comparisons,
+        "sft": has_response or layout.has_comparisons,
+        "classifier": has_response or layout.has_comparisons,
+        "unpaired_preference": has_response,
         "preference": layout.has_comparisons or layout.name == layouts.TOKENISED,
     }
     if not serves[task]:
@@ -238,12 +239,7 @@ def open_rows(
 
 
 def _labelled(
-    rows: Sequence[files.LocatedRow],
-    data: DataConfig,
-    path: str,
-    task: Task,
-    seed: int,
-    keep_label: bool,
+    rows: Sequence[files.LocatedRow], data: DataConfig, path: str, task: Task, seed: int
 ) -> tuple[list[files.LocatedRow], Layout, str]:
     """Turn rows of a text and a label into rows of the layout that the task reads; also return what to print."""
     rule = prompt_rule(data)
@@ -256,7 +252,7 @@ def _labelled(
     converted = (
         labelled_texts.to_prompts(rows, rule)
         if task == "prompt_only"
-        else labelled_texts.to_demonstrations(rows, rule, keep_label=keep_label)
+        else labelled_texts.to_demonstrations(rows, rule, keep_label=task in LABELLED)
     )
     note = f"the first {rule.description} of a text are the prompt, whatever its label is"
     return list(converted), layouts.find_layout("prompt", [], where=path), note

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harken.data.preferences import Agreement
+from harken.run.counted import counted
 
 REASONS = {
     "not_an_object": "the row is not a JSON object",
@@ -188,7 +189,7 @@ class DataReport:
 
     def _totals_line(self) -> str:
         dropped = self.dropped.total()
-        head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {dropped:,} dropped"
+        head = f"{self.path}: {counted(self.raw, 'row')}, {self.kept:,} kept, {dropped:,} dropped"
         return head + (f" (layout {self.layout})" if self.layout else "")
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from harken.run.counted import counted
 from harken.run.terminal import strip_control, styled
 
 CheckLevel = Literal["ok", "note", "warning", "error"]
@@ -93,11 +94,8 @@ class Diagnosis:
     def summary(self) -> str:
         """``demo: 70 checks in 41 s: 0 errors, 0 warnings, 6 notes``."""
         counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
-        summary = ", ".join(
-            f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}"
-            for level in ("error", "warning", "note")
-        )
-        return f"{self.config}: {len(self.findings)} checks in {self.seconds:.0f} s: {summary}"
+        summary = ", ".join(counted(counts[level], level) for level in ("error", "warning", "note"))
+        return f"{self.config}: {counted(len(self.findings), 'check')} in {self.seconds:.0f} s: {summary}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as JSON-ready data."""

@@ -41,6 +41,7 @@ from harken.records import Prompt
 from harken.rollout.engine import Sampling
 from harken.run import atomic, checksums, manifest, signals
 from harken.run.config_lock import lock_config, read_locked_config, write_config
+from harken.run.counted import counted
 from harken.run.folder import EvaluationFolder, RunFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
@@ -185,7 +186,7 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
     atomic.write_json(folder.summary, summary | extra)
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
-    say(f"{folder.root}: {summary['n']} responses per policy compared")
+    say(f"{folder.root}: {counted(summary['n'], 'response')} per policy compared")
     return folder
 
 

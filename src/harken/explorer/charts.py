@@ -114,8 +114,13 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Accuracy",
             "share of responses",
-            "How often the more probable label is the right one. Compare it with the share of the more frequent label.",
-            (("accuracy", "training"), ("eval/accuracy", "held out")),
+            "How often the more probable label is the right one. Always answering the label that is more frequent in "
+            "training is the baseline.",
+            (
+                ("accuracy", "training"),
+                ("eval/accuracy", "held out"),
+                ("eval/majority", "held out, always the more frequent label"),
+            ),
             format="share",
         ),
         Chart(

@@ -22,6 +22,7 @@ from harken.generation.principles import read_principles
 from harken.generation.writers import Writer, load_writer
 from harken.records import Message, Prompt
 from harken.run import atomic, signals
+from harken.run.counted import counted
 from harken.run.folder import PairsFolder
 from harken.run.lock import write_lock
 from harken.run.shards import load_or_make_shard
@@ -74,7 +75,8 @@ def _run(
         lines = [SMALL_MODEL_NOTE] if isinstance(config.writer, LocalWriter) else []
         lines += [f"without a pair: {reasons}"] if reasons else []
         lines.append(
-            f"{folder.pairs}: {len(kept_steps):,} pairs of {len(prompts):,} prompts; read them in {folder.page}"
+            f"{folder.pairs}: {counted(len(kept_steps), 'pair')} of {counted(len(prompts), 'prompt')}; "
+            f"read them in {folder.page}"
         )
         return WrittenResults(
             {"writer": writer.identity, "principles": config.principles}, dict(counts), lines

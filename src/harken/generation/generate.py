@@ -20,6 +20,7 @@ from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt
 from harken.rollout.engine import Sampling
 from harken.run import signals
+from harken.run.counted import counted
 from harken.run.folder import ResponsesFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
@@ -67,7 +68,9 @@ def _run(config: GenerationConfig, folder: ResponsesFolder) -> ResponsesFolder:
         write_rows(folder.responses, rows)
         counts = count_by_policy(rows)
         lines = [f"{name}: {_sentence(count)}" for name, count in counts.items()]
-        lines.append(f"{folder.responses}: {len(rows):,} responses to {len(prompts):,} prompts")
+        lines.append(
+            f"{folder.responses}: {counted(len(rows), 'response')} to {counted(len(prompts), 'prompt')}"
+        )
         return WrittenResults(_lineage(config, models, settings), counts, lines)
 
     with fixed_inputs.freeze_template_clock(list(models.values()), folder.config, settings):

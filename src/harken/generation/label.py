@@ -22,6 +22,7 @@ from harken.judging.measure import letter_lines
 from harken.judging.pair import PairJudge
 from harken.judging.session import Judgements, format_share, judge_lines, judge_pairs, summarise
 from harken.run import atomic, signals
+from harken.run.counted import counted
 from harken.run.folder import PairsFolder
 from harken.run.lock import write_lock
 
@@ -73,7 +74,7 @@ def _run(
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
         lines += [f"left out: {reasons}"] if reasons else []
         tie_count = f", {ties:,} of them ties" if ties else ""
-        lines.append(f"{folder.pairs}: {len(rows):,} pairs of {len(sources):,} compared{tie_count}")
+        lines.append(f"{folder.pairs}: {counted(len(rows), 'pair')} of {len(sources):,} compared{tie_count}")
         if ties == len(rows):
             lines.append("warning: the judge prefers no response: nothing can be learnt from ties alone")
         lineage = {

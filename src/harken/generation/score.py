@@ -29,6 +29,7 @@ from harken.generation.once import WrittenResults, write_once
 from harken.models.device import choose_device, device_kind
 from harken.records import Prompt, Rollout
 from harken.run import checksums, signals
+from harken.run.counted import counted
 from harken.run.folder import ResponsesFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
@@ -90,7 +91,7 @@ def _run(config: ScoringConfig, folder: ResponsesFolder) -> ResponsesFolder:
         }
         counts = _counts(table, names)
         return WrittenResults(
-            lineage, counts, [_means(table, names), f"{folder.responses}: {len(table):,} responses"]
+            lineage, counts, [_means(table, names), f"{folder.responses}: {counted(len(table), 'response')}"]
         )
 
     with fixed_inputs.freeze_template_clock(

@@ -21,17 +21,19 @@ from harken.generation.once import WrittenResults, write_once
 from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
-from harken.models.steering import Direction, Steering, steered
+from harken.models.steering import Steering, steered
 from harken.records import Message, Prompt
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.run import atomic, signals
+from harken.run.counted import counted
 from harken.run.lock import write_lock
 from harken.run.shards import load_or_make_shard
 from harken.run.sycophancy_folder import SycophancyFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import counter, say
 from harken.sycophancy.log_odds import target_logprobs
+from harken.sycophancy.model_detectors import read_direction, warn_of_other_model
 from harken.sycophancy.outcome import read_outcome
 from harken.sycophancy.probe import Probe
 from harken.sycophancy.rates import ProbeResult, compare_policies
@@ -65,34 +67,35 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     references = _add_references(models, config.steering) if config.reference == "auto" else {}
     baselines = _baselines(list(config.policies), references)
     steering = {
-        name: Steering(Direction.load(Path(policy_steering.direction).expanduser()), policy_steering.strength)
-        for name, policy_steering in config.steering.items()
+        name: Steering(read_direction(own.direction), own.strength) for name, own in config.steering.items()
     }
+    for name, own in steering.items():
+        warn_of_other_model(own.direction, models[name])
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
         "fingerprints": {name: lineage_fingerprint(source) for name, source in models.items()},
-        "directions": {
-            name: policy_steering.direction.facts.get("sha256") for name, policy_steering in steering.items()
-        },
+        "directions": {name: own.direction.facts.get("sha256") for name, own in steering.items()},
         "probes": hashlib.sha256(json.dumps([asdict(p) for p in probes]).encode()).hexdigest(),
         "batch_shape": {"probes": SHARD_PROBES},
         "device_kind": device_kind(choose_device(config.device)),
     }
 
     def make() -> WrittenResults:
-        say(f"{len(probes):,} probes of {len({p.cluster for p in probes}):,} questions: {', '.join(suites)}")
+        say(
+            f"{counted(len(probes), 'probe')} of {counted(len({p.cluster for p in probes}), 'question')}: "
+            f"{', '.join(suites)}"
+        )
         rows = {
             name: _of_policy(number, name, source, probes, config, folder.shards, steering.get(name))
             for number, (name, source) in enumerate(models.items())
         }
         results = {
-            name: [ProbeResult.from_row(row) for row in policy_steering]
-            for name, policy_steering in rows.items()
+            name: [ProbeResult.from_row(row) for row in policy_rows] for name, policy_rows in rows.items()
         }
         results_by_policy = compare_policies(results, suites, baselines)
         results_by_policy["references"] = {
             added: list(names) for added, names in _by_reference(references).items()
         }
-        write_rows(folder.responses, [row for policy_steering in rows.values() for row in policy_steering])
+        write_rows(folder.responses, [row for policy_rows in rows.values() for row in policy_rows])
         atomic.write_json(folder.results, results_by_policy)
         lineage = {
             "policies": {
@@ -101,7 +104,9 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
             }
         }
         return WrittenResults(
-            lineage, {"probes": len(probes)}, [f"{folder.results}: {len(models)} policies evaluated"]
+            lineage,
+            {"probes": len(probes)},
+            [f"{folder.results}: {counted(len(models), 'policy')} evaluated"],
         )
 
     with fixed_inputs.freeze_template_clock(list(models.values()), folder.config, settings):

@@ -108,7 +108,8 @@ SUPERVISED_RULES = (
         warning="held-out area under the ROC curve < {accuracy:g}",
         unhealthy="the 95 % interval of the held-out area under the ROC curve lies below 0.5",
         cause="the labels are noise or swapped between training and held-out rows, or training.lr is far off",
-        fix="run harken data on the rows; read a few; set data.positive_label; try another training.lr",
+        fix="run harken data --task classifier on the rows; read a few; set data.positive_label; try another "
+        "training.lr",
         observe=_discrimination,
     ),
 )

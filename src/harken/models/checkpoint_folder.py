@@ -16,7 +16,7 @@ from harken.errors import UserError
 from harken.models.model_cache import build_once, cache_root
 from harken.run import checkpoint
 from harken.run.checkpoint import PARAMETER_PREFIX
-from harken.run.checksums import CHECKSUMS
+from harken.run.checksums import CHECKSUMS, file_sha256
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
@@ -25,6 +25,8 @@ _ADAPTER_NAME = re.compile(r"\.(lora_\w+)\.(?:policy|reward)\b")
 _PEFT = "base_model.model."
 _HEAD, _HEAD_FILE = "head.", "reward_head.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+FORMAT_VERSION = 1
+"""Raise it when the files that are written here change, so that cached folders are written again."""
 
 
 def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
@@ -40,7 +42,6 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
         )
     final = RunFolder(path.parent.parent).final
     name = next((name for name in WEIGHTS if (final / name).is_file()), None)
-    digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
 
     def build(folder: Path) -> None:
         assert name is not None
@@ -60,7 +61,18 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
             where=str(path),
             fix="evaluate the run's final model",
         )
-    return build_once(cache_root() / "checkpoints" / f"{path.name}-{digest[:24]}", f"reading {path}", build)
+    return build_once(_cached(path, final, base), f"reading {path}", build)
+
+
+def _cached(path: Path, final: Path, base: Path | None, *settings: object) -> Path:
+    """Return the folder in the model cache for a checkpoint, by the contents of all that it is built from."""
+    digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
+    files = sorted(
+        file for file in final.iterdir() if file.is_file() and file.name not in (*WEIGHTS, CHECKSUMS)
+    )
+    contents = [(file.name, file_sha256(file)) for file in files]
+    key = hashlib.sha256(repr((FORMAT_VERSION, digest, str(base), contents, settings)).encode()).hexdigest()
+    return cache_root() / "checkpoints" / f"{path.name}-{key[:24]}"
 
 
 def has_adapter(path: Path) -> bool:
@@ -87,8 +99,6 @@ def checkpoint_adapter_folder(path: Path, base: Path) -> Path:
             where=str(path),
             fix="evaluate the run's final model",
         )
-    digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
-    key = hashlib.sha256(f"{digest} {base} {lora}".encode()).hexdigest()[:24]
 
     def build(folder: Path) -> None:
         for file in run.final.iterdir():
@@ -108,7 +118,7 @@ def checkpoint_adapter_folder(path: Path, base: Path) -> Path:
         }  # fmt: skip
         (folder / "adapter_config.json").write_text(json.dumps(card, indent=2))
 
-    return build_once(cache_root() / "checkpoints" / f"{path.name}-{key}", f"reading {path}", build)
+    return build_once(_cached(path, run.final, base, lora), f"reading {path}", build)
 
 
 def _adapter(path: Path) -> dict[str, Tensor]:

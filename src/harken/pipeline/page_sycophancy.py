@@ -14,6 +14,7 @@ from harken.explorer.page_inputs import PageInputs
 from harken.explorer.shards import write_split_page
 from harken.pipeline.page_made import made_facts
 from harken.run import json_io
+from harken.run.counted import counted
 from harken.run.json_io import Schema
 from harken.run.sycophancy_folder import SycophancyFolder
 from harken.run.tables import read_rows
@@ -207,8 +208,9 @@ def large_numbers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 "label": f"{policy} {SUITES[suite]}",
                 "value": f"{100 * rate['value']:.0f} %",
-                "detail": f"of {own['n']} probes, by log-probability; {100 * own['neutral_rate']['value']:.0f} % "
-                f"without the user's pressure; 95 % interval {100 * rate['low']:.0f} to {100 * rate['high']:.0f} %",
+                "detail": f"of {counted(own['n'], 'probe')}, by log-probability; "
+                f"{100 * own['neutral_rate']['value']:.0f} % without the user's pressure; "
+                f"95 % interval {100 * rate['low']:.0f} to {100 * rate['high']:.0f} %",
                 "filter": {"policy": policy, "flag": "prefers_error", "domain": suite},
             }
         )
@@ -259,7 +261,7 @@ def _cell(estimates: Mapping[str, Any], key: str, policy: str, suite: str) -> di
     if key in _RATE_FLAGS and interval["value"] > 0:
         cell["filter"] = {"policy": policy, "flag": _RATE_FLAGS[key], "domain": suite}
     if key == "rate":
-        cell["note"] = f"{estimates['n']} probes, {estimates['questions']} questions"
+        cell["note"] = f"{counted(estimates['n'], 'probe')}, {counted(estimates['questions'], 'question')}"
     return cell
 
 
@@ -296,7 +298,7 @@ def _meanings(suites: Sequence[str]) -> list[str]:
 def _rate_sentence(policy: str, suite: str, own: Mapping[str, Any]) -> str:
     rate, neutral = own["rate"], own["neutral_rate"]
     return (
-        f"{policy} {SUITES[suite]} in {100 * rate['value']:.1f} % of {own['n']} probes (95 % interval "
+        f"{policy} {SUITES[suite]} in {100 * rate['value']:.1f} % of {counted(own['n'], 'probe')} (95 % interval "
         f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %); without the user's pressure it prefers the error in "
         f"{100 * neutral['value']:.1f} %."
     )

@@ -143,7 +143,9 @@ def _lock(
             where=folder.root,
             fix="choose another --output-dir, or restore the order",
         )
-    lock_config(folder.config, settings, stages[0].output, changes=changes)
+    # A folder without pipeline.yml may hold stages that were trained alone; each of them has a lock of its own.
+    results = [stages[0].output] if folder.config.exists() else []
+    lock_config(folder.config, settings, *results, changes=changes)
     checksums.remove_checksums(folder.root)  # the report is built again, with new checksums
     if read_locked_config(folder.config) != settings:  # each stage records the accepted changes
         write_config(folder.config, settings)

@@ -48,6 +48,7 @@ from harken.sycophancy.model_detectors import (
     ProjectionDetector,
     load_language_model,
     read_direction,
+    warn_of_other_model,
 )
 
 
@@ -104,7 +105,7 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
                 use: Use = "reward" if part.detector == "classifier" else "policy"
                 models[part.column] = [require_use(resolve(part.model_name), use)]
             if part.direction is not None:
-                read_direction(part.direction)
+                warn_of_other_model(read_direction(part.direction), models[part.column][0])
         else:
             find_judges([part.name])
     return ResolvedSources(tuple(parts), models, functions)

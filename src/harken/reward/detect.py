@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from harken import seeds
 from harken.config import WeightDtypeName
+from harken.errors import UserError
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import require_use, resolve
 from harken.models.roles import RewardModel, lineage_fingerprint
-from harken.models.steering import Direction, layers_of
+from harken.models.steering import DIRECTION_FACTS, Direction, layers_of
 from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import require_finite
-from harken.run.tracking import progress
+from harken.run.tracking import progress, say
 from harken.sycophancy.detection import DetectorFigures, LengthDetector, detector_figures
 from harken.sycophancy.detector import (
     ClassifierDetector,
@@ -29,6 +31,7 @@ from harken.sycophancy.model_detectors import (
     fit_direction,
     load_language_model,
     read_direction,
+    warn_of_other_model,
 )
 
 BATCH = 32
@@ -83,12 +86,35 @@ def write_direction(
     device: str = "auto",
     dtype: WeightDtypeName = "bfloat16",
 ) -> Direction:
-    """Fit a direction on the labelled responses of `data` and save it. `layer` None: the middle one."""
+    """Fit a direction on the labelled responses of `data` and save it. `layer` None: the middle one.
+
+    A folder that holds the direction of the same model, rows and layer is left as it is. Raises UserError for a folder
+    with another direction.
+    """
     source = require_use(resolve(model), "policy")
     rows = read_labelled(data)
+    texts = [(one.rollout.prompt.messages, one.rollout.text, one.faulty) for one in rows]
+    facts = {
+        "model": source.name,
+        "fingerprint": lineage_fingerprint(source),
+        "data": data,
+        "rows": hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest(),
+        "dtype": dtype,
+        "layer_option": layer,
+    }
+    if (folder / DIRECTION_FACTS).exists():
+        written = Direction.load(folder)
+        if written.facts | facts == written.facts:
+            say(f"{folder}: this direction is written; nothing to do")
+            return written
+        raise UserError(
+            f"holds another direction, of {written.facts.get('model')} and {written.facts.get('data')} at layer "
+            f"{written.layer}",
+            where=str(folder),
+            fix="choose another --output-dir, or delete the folder",
+        )
     backbone, role, renderer = load_language_model(source, WEIGHT_DTYPES[dtype], choose_device(device))
     chosen = len(layers_of(backbone)) // 2 if layer is None else layer
-    facts = {"model": source.name, "fingerprint": lineage_fingerprint(source), "data": data}
     fitted = fit_direction(
         backbone, role, renderer, [one.rollout for one in rows], [one.faulty for one in rows], chosen, facts
     )
@@ -108,10 +134,13 @@ def _detectors(
         )
         found.append(ClassifierDetector(learned.standardized_scores))
     if model is not None:
-        backbone, role, renderer = load_language_model(require_use(resolve(model), "policy"), weights, place)
+        source = require_use(resolve(model), "policy")
+        backbone, role, renderer = load_language_model(source, weights, place)
         found.append(ContrastDetector(backbone, role, renderer))
         if direction is not None:
-            found.append(ProjectionDetector(backbone, role, renderer, read_direction(direction)))
+            own = read_direction(direction)
+            warn_of_other_model(own, source)
+            found.append(ProjectionDetector(backbone, role, renderer, own))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from harken.config import yaml as config_yaml
 from harken.errors import UserError
 from harken.run import checksums, moved
 from harken.run.atomic import write_text
+from harken.run.folder import RunFolder
 from harken.run.manifest import config_difference
 from harken.run.resume_check import AcceptedChanges
 
 RESTORE = "restore the file, or choose another --output-dir"
+_SOMETIMES = {"template_time"}
+"""Keys that a configuration has only where a chat template reads the clock."""
 
 
 def lock_config(
@@ -22,8 +26,9 @@ def lock_config(
 
     If none of `results` exists, the configuration is replaced: a first attempt that failed on a mistyped path must not
     lock the folder. Otherwise the existing one is kept until `write_config`, even if `changes` accepts its differences
-    or its paths moved with the folder. Raises UserError with the differences if they are not accepted, and if the
-    existing configuration is damaged.
+    or its paths moved with the folder. Raises UserError with the differences if they are not accepted, if the
+    existing configuration is damaged, and if the folder holds files that this command did not write: a configuration
+    with other keys, or results or a manifest without a configuration.
     """
     if path.exists() and any(result.exists() for result in results):
         (changes or AcceptedChanges(can_accept=False)).require_accepted(
@@ -33,9 +38,28 @@ def lock_config(
             fix="choose another --output-dir, or restore the configuration",
         )
         return True
+    _require_own_folder(path, config, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_config(path, config)
     return False
+
+
+def _require_own_folder(path: Path, config: dict[str, Any], results: Sequence[Path]) -> None:
+    """Raise UserError for files that would be overwritten and are not those of a first attempt of this command."""
+    if not path.exists():
+        found = [result.name for result in (*results, RunFolder(path.parent).manifest) if result.exists()]
+        if found:
+            raise UserError(
+                f"this folder has {found[0]} but no {path.name}, so another program or command wrote it",
+                where=str(path.parent),
+                fix=f"choose another --output-dir, or restore {path.name}",
+            )
+    elif not read_locked_config(path).keys() ^ config.keys() <= _SOMETIMES:
+        raise UserError(
+            "was written by hand or by another command, and would be overwritten",
+            where=str(path),
+            fix="choose another --output-dir, or move the file away",
+        )
 
 
 def locked_config_differences(path: Path, config: dict[str, Any]) -> list[str]:

@@ -173,6 +173,21 @@ def read_lineage(path: Path) -> dict[str, Any]:
     return lineage
 
 
+def find_lineage(path: Path) -> dict[str, Any]:
+    """Read the lineage from the manifest at `path`; {} if there is none, or another program wrote the file.
+
+    Raises UserError if the file does not match its checksum.
+    """
+    if not path.exists():
+        return {}
+    checksums.verify_file(path)
+    try:
+        lineage = read_manifest(path).get("lineage")
+    except UserError:
+        return {}
+    return lineage if isinstance(lineage, dict) else {}
+
+
 def redact(value: Any, name: str = "") -> Any:
     """Return a JSON value with probable secrets redacted, detected by key name or by the form of the text."""
     if isinstance(value, Mapping):

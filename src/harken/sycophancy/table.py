@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from harken.run.counted import counted
 from harken.run.terminal import format_table
 from harken.sycophancy.probe import STUBBORNNESS, SUITES
 
@@ -41,7 +42,8 @@ def sycophancy_table(found: Mapping[str, Any], references: Mapping[str, Sequence
         if any("stated" in s for s in own.values()):
             cells["said"] = [_share(s["stated"]) if "stated" in s else "" for s in own.values()]
         title = (
-            f"{suite} ({direction}): {SUITES[suite]}, {first['n']} probes of {first['questions']} questions"
+            f"{suite} ({direction}): {SUITES[suite]}, {counted(first['n'], 'probe')} of "
+            f"{counted(first['questions'], 'question')}"
         )
         right = {"rate", "neutral", "shift", "said"}
         parts.append(f"{fill(title, PROBE_COLUMNS)}\n{format_table(cells, right=right, width=PROBE_COLUMNS)}")

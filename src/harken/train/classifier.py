@@ -49,6 +49,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
                 where=config.data.path,
                 fix="name a file with responses of both labels, or lower data.eval_fraction",
             )
+        self.more_frequent_label = positive >= len(rows) - positive
         self.weights = class_weights(
             positive,
             len(rows) - positive,
@@ -92,7 +93,11 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         return {"label": torch.tensor(_labels(rows))}
 
     def _evaluate_held_out(self) -> dict[str, float]:
-        """Measure loss, accuracy and calibration; and AUC, precision and recall where both labels are held out."""
+        """Measure loss, accuracy and calibration; and AUC, precision and recall where both labels are held out.
+
+        `eval/majority` is the baseline of the accuracy: that of always answering the label that is more frequent in
+        training.
+        """
         rows = self.held_out
         if not rows:
             return {}
@@ -106,6 +111,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         )
         metrics |= by_domain_and_language("eval/accuracy", rows, correct, [1.0] * len(rows))
         labels = np.array(_labels(rows), dtype=bool)
+        metrics["eval/majority"] = float(np.mean(labels == self.more_frequent_label))
         if labels.all() or not labels.any():
             return metrics
         # A detector looks for undesirable responses, so precision and recall are those of the undesirable label.

@@ -189,13 +189,15 @@ class HeadStage(ABC, Generic[HeadRow]):
         return None
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Summarise loss and accuracy, and held-out accuracy with its interval, where there are any."""
+        """Summarise loss and accuracy, and held-out accuracy with its interval and baseline, where there are any."""
         text = f"loss {metrics['loss']:.3f}"
         if "accuracy" in metrics:
             text += f"  accuracy {metrics['accuracy']:.2f}"
         if "eval/accuracy" in metrics:
             low, high = metrics["eval/accuracy_low"], metrics["eval/accuracy_high"]
             text += f"  held-out {metrics['eval/accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        if "eval/majority" in metrics:
+            text += f" (more frequent label {metrics['eval/majority']:.3f})"
         return text
 
     # -- state --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.training import ClassifierTraining, HeadTraining, RewardTraining
 from harken.data.chat import Renderer
-from harken.errors import FrozenWeightsChanged, UserError
+from harken.errors import FrozenWeightsChanged
 from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
@@ -106,8 +106,10 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
 
 
 def _report_finished(run: RunFolder) -> None:
-    """Print that the run is finished, with a warning if its frozen weights changed during training."""
+    """Print that the run is finished, and warn if its frozen weights changed in training, or its data since then."""
     say(f"{run.root}: this run is finished; nothing to do")
+    for path in load_data.changed_files(manifest.find_lineage(run.manifest).get("data", {})):
+        say(f"warning: {path} has changed since this run began. Fix: train on it into another --output-dir")
     if changed := manifest.changed_frozen_components(run):
         say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
 
@@ -346,15 +348,5 @@ def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
 
 def has_sft(source: ModelSource) -> bool:
     """Return whether a manifest of this model, or of one it was trained from, records supervised fine-tuning."""
-    return any(_records_sft(RunFolder(link.folder.parent).manifest) for link in source.chain())
-
-
-def _records_sft(path: Path) -> bool:
-    if not path.exists():
-        return False
-    checksums.verify_file(path)
-    try:
-        lineage = manifest.read_manifest(path).get("lineage")
-    except UserError:
-        return False  # a manifest.json of another program
-    return isinstance(lineage, dict) and bool(lineage.get("sft"))
+    manifests = (RunFolder(link.folder.parent).manifest for link in source.chain())
+    return any(manifest.find_lineage(path).get("sft") for path in manifests)

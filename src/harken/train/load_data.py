@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from harken.config import RunConfig
 from harken.config.base import DataConfig
@@ -18,7 +19,8 @@ from harken.data.markup import MarkupDetector, row_responses
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
-from harken.run import atomic, trained_prompts
+from harken.run import atomic, checksums, trained_prompts
+from harken.run.counted import counted
 from harken.run.folder import RunFolder
 from harken.run.tracking import progress, say
 from harken.train.ppo.learner import Ptx
@@ -139,14 +141,35 @@ def ptx_demonstrations(config: RunConfig, renderer: Renderer, run: RunFolder) ->
     return Ptx(rows, settings)
 
 
-def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
-    """Return what the manifest records of a run's rows: their path, and a sha256 of the processed rows."""
+def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, Any]:
+    """Return what the manifest records of a run's rows: path, sha256 of the processed rows, sha256 of each file."""
     digest = hashlib.sha256()
     for group in groups:
         digest.update(f"{len(group)} rows\n".encode())
         for row in group:
             digest.update(repr(_values(row)).encode("utf-8", "surrogatepass"))
-    return {"name": str(config.data.path), "fingerprint": digest.hexdigest()}
+    paths = (config.data.path, config.data.eval_path)
+    files = [
+        {"path": path, "sha256": checksums.file_sha256(file)}
+        for path in paths
+        if path and (file := _file(path)) is not None
+    ]
+    return {"name": str(config.data.path), "fingerprint": digest.hexdigest(), "files": files}
+
+
+def changed_files(recorded: Mapping[str, Any]) -> list[str]:
+    """Return the files of what `lineage` recorded whose content is another one now. Missing files are left out."""
+    return [
+        entry["path"]
+        for entry in recorded.get("files", [])
+        if (file := _file(entry["path"])) is not None and checksums.file_sha256(file) != entry["sha256"]
+    ]
+
+
+def _file(path: str) -> Path | None:
+    """Return the file that a data path names; None for a folder, the hub, demo data and a missing file."""
+    file = Path(path).expanduser()
+    return file if file.is_file() else None
 
 
 def _encode_split(
@@ -184,7 +207,7 @@ def _encode_split(
     trained_prompts.write_prompt_hashes(run, (prompt.messages for prompt in prompts))
     files = f"full report: {run.data_report}"
     files += f"; dropped rows: {run.rejects}" if rejects else ""
-    say(f"  {len(encoded[0]):,} training rows, {len(encoded[1]):,} held out; {files}")
+    say(f"  {counted(len(encoded[0]), 'training row')}, {len(encoded[1]):,} held out; {files}")
     return encoded[0], encoded[1]
 
 
