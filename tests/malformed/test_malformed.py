@@ -21,7 +21,7 @@ def test_there_are_hundreds_and_none_twice() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.sample(240)
+@pytest.mark.sample(150)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_error_is_one_line_with_place_problem_and_fix(case: Case, world: World, tmp_path: Path) -> None:
     assert run(case, world, tmp_path).fault == ""

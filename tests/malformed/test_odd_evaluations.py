@@ -155,6 +155,7 @@ COMPARED: dict[str, tuple[Callable[[Path], object], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("case", COMPARED)
 def test_an_odd_evaluation_is_compared_or_refused_in_a_line(
     case: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -311,6 +312,7 @@ def no_held_out(world: Path) -> Path:
     return world / "alone"
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("case", CARD)
 def test_odd_pairs_have_a_card_or_a_line(
     case: str, no_held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
