@@ -166,7 +166,9 @@ ONE_TOKEN = [
 SLOTS = [
     ("the cache may be of any size", 'slot_count: max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot))', 'MAX_SLOTS'),
     ("a large cache leaves one slot", 'slot_count: MIN_SLOTS', "1"),
-    ("more slots than responses", 'slot_count: min(responses, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))', 'min(most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))'),
+    ("more slots than responses", 'slot_count: min(responses, limit, slots)', 'min(limit, slots)'),
+    ("the device's memory bounds nothing", 'slot_count: memory is not None', 'False'),
+    ("a cache too large for the device leaves no slot", 'slot_count: max(1, int(MAX_CACHE_SHARE * memory // bytes_per_slot))', 'int(MAX_CACHE_SHARE * memory // bytes_per_slot)'),
     ("values are not counted", "cache_bytes: 2 * config.num_hidden_layers", "config.num_hidden_layers"),
     ("shared heads are counted each", "_cache_width: getattr(config, 'num_key_value_heads', None) or config.num_attention_heads", "config.num_attention_heads"),
 ]  # fmt: skip

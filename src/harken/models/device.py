@@ -6,6 +6,7 @@ import torch
 
 from harken.errors import UserError
 from harken.kernels.allocator import grow_gpu_segments
+from harken.run.hardware import machine_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,6 +34,13 @@ def choose_device(name: str) -> torch.device:
 def device_kind(device: torch.device) -> str:
     """Return the device that rounding depends on: `cpu`, or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the bytes of memory of a device, used or free: the GPU's, or the machine's; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory if torch.cuda.is_available() else None
+    return machine_memory()
 
 
 def _set_current(index: int, name: str) -> None:

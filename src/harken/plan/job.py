@@ -71,6 +71,8 @@ class Job:
     notes: tuple[str, ...] = ()
     learned_share: float = 1.0
     """Share of the sampled responses that an optimiser step trains on: online DPO uses two per prompt."""
+    memory: float | None = None
+    """Bytes of the device's memory, which bound the KV cache; None if unknown."""
 
     @property
     def itemsize(self) -> int:

@@ -170,7 +170,7 @@ def concurrent_responses(job: Job | ResponsesJob) -> int:
         return MIN_SLOTS
     capacity = max(job.rows.lengths) + longest
     itemsize = matmul_itemsize(_itemsize(job), on_cpu=job.on_cpu)
-    return slot_count(count, kv_cache_bytes(job.shape, 1, capacity, itemsize))
+    return slot_count(count, kv_cache_bytes(job.shape, 1, capacity, itemsize), memory=job.memory)
 
 
 def _itemsize(job: Job | ResponsesJob) -> int:

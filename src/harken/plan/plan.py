@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,7 +11,7 @@ from harken.config import LoraSettings, PipelineConfig, RunConfig, WeightDtypeNa
 from harken.config.ppo import PPOTraining
 from harken.config.stages import resolve_stages
 from harken.errors import UserError
-from harken.models.device import choose_device
+from harken.models.device import choose_device, device_memory
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.calibrate import Timings, measure_timings
 from harken.plan.duration import Duration, duration
@@ -86,7 +86,8 @@ def make_plan(
         raise UserError(f"unknown device {kind!r}", where="--device", fix="use cpu or cuda")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    planned = list(jobs(config, on_cpu=kind == "cpu"))
+    bound = memory if memory is not None else device_memory(torch.device(kind))
+    planned = [replace(job, memory=bound) for job in jobs(config, on_cpu=kind == "cpu")]
     if not planned:
         raise UserError(
             "no stage trains, generates, or scores generated responses",

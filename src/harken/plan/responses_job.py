@@ -43,6 +43,8 @@ class ResponsesJob:
     """Responses to each prompt, of every policy that generates."""
     scored: int
     """Responses to each prompt that are scored, of all policies together; 0 if none are."""
+    memory: float | None = None
+    """Bytes of the device's memory, which bound the KV cache; None if unknown."""
 
 
 def responses_jobs(

@@ -23,6 +23,7 @@ from harken.data.chat import Renderer
 from harken.errors import NonFinite, UserError
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.backbone import Backbone
+from harken.models.device import device_memory
 from harken.models.positions import check_position_limit
 from harken.models.steering import Steering, steered
 from harken.records import Prompt, Rollout
@@ -152,7 +153,7 @@ class InProcessEngine:
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
         cache_dtype = matmul_dtype(self.backbone.dtype, self.backbone.device)
         bytes_per_slot = cache_bytes(self.backbone.config, capacity, cache_dtype)
-        slots = slot_count(len(rows), bytes_per_slot, self.batch_size)
+        slots = slot_count(len(rows), bytes_per_slot, self.batch_size, device_memory(self.backbone.device))
         decoder = open_decoder(self.backbone, slots, capacity)
         live: list[_Sequence] = []
         while waiting or live:

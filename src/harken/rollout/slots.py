@@ -12,11 +12,22 @@ from transformers import PreTrainedConfig
 MAX_SLOTS, MIN_SLOTS = 64, 32
 MAX_CACHE_BYTES = 1 << 29
 """With a larger KV cache there are fewer than `MAX_SLOTS` slots, down to `MIN_SLOTS`."""
+MAX_CACHE_SHARE = 1 / 4
+"""The largest share of the device's memory that the KV cache takes, with fewer than `MIN_SLOTS` slots if it must."""
 
 
-def slot_count(responses: int, bytes_per_slot: float, limit: int = MAX_SLOTS) -> int:
-    """Return the number of slots for this many responses, with a KV cache of `bytes_per_slot` each."""
-    return min(responses, limit, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))
+def slot_count(
+    responses: int, bytes_per_slot: float, limit: int = MAX_SLOTS, memory: float | None = None
+) -> int:
+    """Return the number of slots for this many responses, with a KV cache of `bytes_per_slot` each.
+
+    `memory` is that of the device in bytes, used or free: what is free changes between a run and its resumption, and
+    the composition of a batch affects rounding. None: unknown, no bound.
+    """
+    slots = max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot))
+    if memory is not None:
+        slots = min(slots, max(1, int(MAX_CACHE_SHARE * memory // bytes_per_slot)))
+    return min(responses, limit, slots)
 
 
 def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:

@@ -13,7 +13,7 @@ def describe_hardware() -> str:
     """Return the processor's name, the cores that this process may use, and the memory of the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parts = [_processor(), f"{cores} {'core' if cores == 1 else 'cores'}"]
-    if (memory := _memory()) is not None:
+    if (memory := machine_memory()) is not None:
         parts.append(f"{memory / 2**30:.0f} GiB memory")
     return ", ".join(parts)
 
@@ -27,7 +27,7 @@ def _processor() -> str:
     return next(names, "") or platform.processor() or platform.machine()
 
 
-def _memory() -> int | None:
+def machine_memory() -> int | None:
     """Return the bytes of memory; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
