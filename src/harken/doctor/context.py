@@ -209,7 +209,7 @@ class Context:
         return self.padded([r.chosen_tokens for r in rows], [[True] * len(r.chosen_tokens) for r in rows])
 
     def padded(self, tokens: Sequence[Sequence[int]], response_mask: Sequence[Sequence[bool]]) -> TokenBatch:
-        """A right-padded batch on the stage's device."""
+        """Return a right-padded batch on the stage's device."""
         return collate(tokens, response_mask, self.renderer.pad).to(self.device)
 
     @torch.no_grad()

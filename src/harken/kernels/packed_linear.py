@@ -122,7 +122,7 @@ class _FusedLinear:
         self.outputs: Sequence[Tensor] = []
 
     def multiply(self, x: Tensor) -> Tensor:
-        """[..., inputs] → [..., concatenated outputs]."""
+        """Multiply [..., inputs] by the weights: return [..., concatenated outputs]."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         outputs = sum(self.sizes)
         y = self.base(flat)

@@ -61,7 +61,7 @@ class PassMemory:
         return self.matmul_itemsize if self.rank is None else self.itemsize
 
     def saved(self, rows: float, longest: int) -> float:
-        """Bytes that a forward over `rows` × `longest` tokens saves for the backward pass."""
+        """Count the bytes that a forward over `rows` × `longest` tokens saves for the backward pass."""
         tokens, layer = rows * longest, self._saved_per_layer(longest)
         if self.checkpointing:
             # The input of every layer, and the activations of the one layer that is recomputed.
@@ -78,14 +78,14 @@ class PassMemory:
         return float(self.compute_itemsize * total / self.shape.layers) if self.rank else 0.0
 
     def weight_casts(self) -> float:
-        """Bytes of 16-bit copies of the trained weights, alive from forward to backward."""
+        """Count the bytes of 16-bit copies of the trained weights, alive from forward to backward."""
         if self.compute_itemsize == 4:
             return 0.0
         trained = self.shape.parameters if self.rank is None else self.shape.lora_parameters(self.rank)
         return float(self.compute_itemsize * trained)
 
     def workspace(self, rows: float, longest: int, *, backward: bool = False) -> float:
-        """Bytes of temporaries within one layer: the largest of feed-forward, attention and norm."""
+        """Count the bytes of temporaries within one layer: the largest of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.compute_itemsize, rows * longest
         # On a CPU, attention runs on one batch of segments at a time: mask, scores, weights (backward: gradients).
         batch = min(max(MAX_BATCH_WEIGHTS, min(longest, MAX_SEGMENT_LENGTH) * longest), tokens * longest)
@@ -103,7 +103,7 @@ class PassMemory:
         )
 
     def unembedding(self, tokens: float, *, weight_trains: bool = False) -> float:
-        """Bytes around the unembedding of `tokens` tokens.
+        """Count the bytes around the unembedding of `tokens` tokens.
 
         These are the hidden states and their gradient, and for one chunk of logits (on a CPU, one tile of the
         vocabulary) a copy in the matmul dtype and two in float32; three if logits are capped.

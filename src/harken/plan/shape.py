@@ -45,7 +45,7 @@ class ModelShape:
     """(experts, inputs, outputs) of every fused parameter that the adapter targets."""
 
     def weight_bytes(self, weight_dtype: WeightDtype) -> float:
-        """Bytes of the frozen base. In 4 bits, scales add 1/64 byte per weight; in 8 bits they are not counted."""
+        """Count the bytes of the frozen base; in 4 bits, scales add 1/64 byte per weight, in 8 bits they are left out."""
         itemsize = compute_dtype(weight_dtype).itemsize
         if not isinstance(weight_dtype, Quantised):
             return float(itemsize * self.parameters)
@@ -55,7 +55,7 @@ class ModelShape:
         )
 
     def lora_parameters(self, rank: int) -> int:
-        """Number of parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] per matrix."""
+        """Count the parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] per matrix."""
         per_rank = sum(inputs + outputs for inputs, outputs in self.projections)
         return rank * (per_rank + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
 
