@@ -49,6 +49,7 @@ def test_the_same_direction_is_written_once(world: Path, capsys: pytest.CaptureF
 def test_another_direction_is_not_overwritten(world: Path, tmp_path: Path, change: str) -> None:
     root = tmp_path / "world"
     shutil.copytree(world, root)
+    written(root, root / "direction")  # in another place: the same model and rows
     if change == "rows":
         row = {"prompt": "Ask 4", "response": "yes", "label": "sycophantic"}
         with (root / "rows.jsonl").open("a") as file:

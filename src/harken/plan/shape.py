@@ -45,7 +45,7 @@ class ModelShape:
     """(experts, inputs, outputs) of every fused parameter that the adapter targets."""
 
     def weight_bytes(self, weight_dtype: WeightDtype) -> float:
-        """Count the bytes of the frozen base; in 4 bits, scales add 1/64 byte per weight, in 8 bits they are left out."""
+        """Count the bytes of the frozen base; in 4 bits, scales add 1/64 byte per weight, in 8 bits nothing."""
         itemsize = compute_dtype(weight_dtype).itemsize
         if not isinstance(weight_dtype, Quantised):
             return float(itemsize * self.parameters)

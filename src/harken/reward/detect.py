@@ -94,10 +94,9 @@ def write_direction(
     source = require_use(resolve(model), "policy")
     rows = read_labelled(data)
     texts = [(one.rollout.prompt.messages, one.rollout.text, one.faulty) for one in rows]
+    names = {"model": source.name, "data": data}
     facts = {
-        "model": source.name,
         "fingerprint": lineage_fingerprint(source),
-        "data": data,
         "rows": hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest(),
         "dtype": dtype,
         "layer_option": layer,
@@ -116,7 +115,13 @@ def write_direction(
     backbone, role, renderer = load_language_model(source, WEIGHT_DTYPES[dtype], choose_device(device))
     chosen = len(layers_of(backbone)) // 2 if layer is None else layer
     fitted = fit_direction(
-        backbone, role, renderer, [one.rollout for one in rows], [one.faulty for one in rows], chosen, facts
+        backbone,
+        role,
+        renderer,
+        [one.rollout for one in rows],
+        [one.faulty for one in rows],
+        chosen,
+        names | facts,
     )
     fitted.save(folder)
     return fitted
