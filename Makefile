@@ -32,7 +32,7 @@ help:
 demo: $(READY)
 	@$(BIN)/harken demo
 
-# The tests start many processes, which read each module's compiled form if writing it is allowed.
+# .pyc files are allowed: the tests start many processes, which would otherwise compile every module again.
 test: $(READY)
 	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 

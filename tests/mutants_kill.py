@@ -83,6 +83,6 @@ TABLE = [
     ("a full disk ends a run for its status", "run/status.py", 'write_status: not atomic.disk_is_full(error) or _is_end(told)', "True", "run/test_status.py"),
     ("a run goes on with other rows", "train/launch.py", "_check_lineage: (before.get('data'), now.get('data'))", "(None, None)", "end_to_end/test_bad_input.py"),
     ("other rows have the same fingerprint", "train/load_data.py", "lineage: digest.update(repr(_values(row)).encode('utf-8', 'surrogatepass'))", "repr(repr(row).encode('utf-8', 'surrogatepass'))", "end_to_end/test_bad_input.py"),
-    ("other settings are mixed in", SUITE, '_evaluate: lock_config(folder.config, settings, folder.summary, folder.shards)', 'lock_config(folder.config, settings, folder.summary)', "evaluation/test_responses.py"),
+    ("other settings are mixed in", SUITE, '_evaluate: lock_config(folder.config, settings, folder.summary, folder.shards, own=own)', 'lock_config(folder.config, settings, folder.summary, own=[*own, folder.shards])', "evaluation/test_responses.py"),
 ]  # fmt: skip
 KILL = [Mutant(f"kill: {name}", file, old, new, test) for name, file, old, new, test in TABLE]

@@ -11,7 +11,7 @@ from harken.config.base import DataConfig, Task
 from harken.data import columns, diversity, files, layouts, parse, sources
 from harken.data.advice import advise_pairs, describe_positions, describe_writers, warn_off_policy
 from harken.data.chat import Renderer, RenderFailure
-from harken.data.classified import parse_classified_rows
+from harken.data.classified import parse_classified_rows, parse_rated_rows
 from harken.data.length_grid import GRID_LIMITS, RowLength, grid_cells, row_lengths
 from harken.data.markup import MarkupDetector
 from harken.data.raters.criteria import combine_criteria
@@ -21,9 +21,8 @@ from harken.models.resolve import resolve
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.run.terminal import format_table, progress
 
-STAGE_OF_TASK = {"preference": "sft", "unpaired_preference": "dpo"}
-"""The stage that reads single responses of a task, where its name differs; preferences train SFT by their better side.
-"""
+STAGE_OF_TASK = {"preference": "sft", "unpaired_preference": "kto"}
+"""Name of the stage in the table of lengths, where it is not that of the task: SFT reads a pair's better side."""
 
 
 def check_data(data: DataConfig, model: str | None = None) -> list[str]:
@@ -42,7 +41,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     elif task == "classifier":
         rows, report = parse_classified_rows(data)
     elif task == "unpaired_preference":
-        rows, report = parse.parse_rated_rows(data)
+        rows, report = parse_rated_rows(data)
     else:
         rows, report = parse.parse_prompt_rows(data)
     sources.warn_duplicates(rows, report)
@@ -70,7 +69,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
         return lines
     cells = grid_cells(grid, limits)
     table = format_table(cells, right=set(cells) - {"stage", "domain"}).splitlines()
-    title = "  rows over a token limit (dropped, because the response alone is too long):"
+    title = "  rows over a token limit (in brackets: dropped, because the response alone is too long):"
     return [
         *lines,
         *([title, *(f"    {line}" for line in table)] if grid else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -197,3 +198,18 @@ def test_the_quick_demo_is_a_valid_pipeline() -> None:
     full = cli.config_files.load_pipeline("demo", [])
     steps = [config.stages["sft"]["training"]["max_steps"] for config in (quick, full)]
     assert steps[0] == 2 < steps[1]
+
+
+def test_data_takes_keys_of_data_with_and_without_the_prefix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Messages name keys as in a configuration; what they say has to work when it is copied."""
+    path = tmp_path / "a${b}.jsonl"
+    path.write_text(json.dumps({"my_question": "Q", "my_reply": "A"}) + "\n")
+    mapping = "columns={prompt: my_question, response: my_reply}"
+    for key in (mapping, f"data.{mapping}"):
+        assert cli.main(["data", str(path), "--set", key]) == 0
+        assert "1 row, 1 kept" in capsys.readouterr().out
+    for key in ("limit=4", "data.eval_path=x", "path=y"):
+        assert cli.main(["data", str(path), "--set", key]) == 2
+        assert "has no effect here" in capsys.readouterr().err

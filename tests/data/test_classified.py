@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harken.config.base import DataConfig
-from harken.data.sources import load_classified
+from harken.data.sources import load_classified, load_demonstrations, load_rated
 from harken.data_check import check_data
 from harken.errors import UserError
 
@@ -83,7 +83,40 @@ def test_thumbs_are_checked_before_training(tmp_path: Path) -> None:
     ]
     lines = check_data(DataConfig(path=written(tmp_path, rows), task="unpaired_preference"))
     assert lines[0] == "read as unpaired_preference" and "3 rows, 2 kept, 1 dropped" in lines[1]
-    assert "no_thumb" in lines[2]
+    assert "no_thumb" in lines[2] and "  1 desirable and 1 undesirable response" in lines
+    assert not any("columns not used" in line for line in lines)
+
+
+def test_conversations_of_trl_have_messages_as_completion(tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "Capital?"}],
+            "completion": [{"role": "assistant", "content": text}],
+            "label": good,
+        }
+        for text, good in (("Canberra.", True), ("Sydney.", False))
+    ]
+    found, _ = load_rated(DataConfig(path=written(tmp_path, rows)))
+    assert [(row.prompt.messages[-1].content, row.response, row.desirable) for row in found] == [
+        ("Capital?", "Canberra.", True), ("Capital?", "Sydney.", False),
+    ]  # fmt: skip
+    demonstrations, report = load_demonstrations(DataConfig(path=written(tmp_path, rows[:1])))
+    assert demonstrations[0].response == "Canberra." and report.kept == 1
+
+
+def test_columns_of_rows_that_are_dropped_early_are_not_called_unused(tmp_path: Path) -> None:
+    rows = [{"prompt": "Capital?", "response": "Perth.", "label": "maybe"}]
+    lines = check_data(DataConfig(path=written(tmp_path, rows), task="unpaired_preference"))
+    assert "1 row, 0 kept" in lines[1] and not any("columns not used" in line for line in lines)
+
+
+def test_pairs_without_thumbs_and_rows_without_labels_say_what_to_do(tmp_path: Path) -> None:
+    pairs = written(tmp_path, [{"prompt": "Capital?", "chosen": "Canberra.", "rejected": "Sydney."}])
+    with pytest.raises(UserError, match="pairs: --task preference"):
+        check_data(DataConfig(path=pairs, task="unpaired_preference"))
+    plain = written(tmp_path, [{"prompt": "Capital?", "response": "Canberra."}])
+    with pytest.raises(UserError, match=r"no row has a label\. Fix: name the column with the labels"):
+        check_data(DataConfig(path=plain, task="classifier"))
 
 
 @pytest.mark.parametrize("task", ["preference", "prompt_only", "unpaired_preference"])
@@ -111,7 +144,7 @@ def test_both_sides_of_a_pair_are_used_and_ties_are_not(tmp_path: Path) -> None:
     assert [(row.response, row.desirable) for row in rows] == [("Canberra.", True), ("Sydney.", False)]
     assert report.dropped == {"tie": 1}
     assert report.notes == [
-        "the better side of a pair has the positive label: 1 positive and 1 negative responses"
+        "the better side of a pair has the positive label: 1 positive and 1 negative response"
     ]
 
 

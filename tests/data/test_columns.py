@@ -166,8 +166,8 @@ def test_scores_of_chosen_and_rejected_are_compared(tmp_path: Path) -> None:
     found, report = parse.parse_preference_rows(DataConfig(path=write(tmp_path, *rows)))
     assert len(found) == 4 and report.unused == []
     message = " ".join(report.warnings)
-    assert "2 rows score chosen and rejected equally" in message
-    assert "1 rows score chosen and rejected the other way round" in message
+    assert "2 rows with chosen and rejected scored equally" in message
+    assert "1 row with chosen and rejected scored the other way round" in message
 
 
 @pytest.mark.parametrize("bad", [False, "False", "false", 0])

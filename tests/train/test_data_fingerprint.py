@@ -14,7 +14,7 @@ from harken.cli.main import main
 from harken.config import RunConfig
 from harken.config.base import DataConfig
 from harken.records import Message, Prompt, TokenDemonstration, TokenPair
-from harken.train.load_data import lineage
+from harken.train.load_data import changed_files, lineage
 
 CONFIG = RunConfig.model_construct(data=DataConfig.model_construct(path="rows.jsonl"))
 PROMPT = Prompt(
@@ -92,4 +92,34 @@ training: {{type: sft, lr: 1e-3, batch_size: 1, epochs: 1}}
         file.write(json.dumps(row | {"prompt": "Snow?"}) + "\n")
     assert main(command) == 0
     message = capsys.readouterr().err
-    assert f"warning: {tmp_path}/{changed}.jsonl has changed since this run began. Fix: train" in message
+    assert f"warning: {tmp_path}/{changed}.jsonl has changed since this run began. Fix: choose" in message
+
+
+def test_a_folder_of_data_and_a_moved_project_are_compared_by_content(tmp_path: Path) -> None:
+    for root in ("one", "two"):
+        (tmp_path / root).mkdir()
+        (tmp_path / root / "a.jsonl").write_text("{}\n")
+    data = {name: DataConfig(path=str(tmp_path / name)) for name in ("one", "two")}
+    recorded = lineage(RunConfig.model_construct(data=data["one"]))
+    assert changed_files(data["one"], recorded) == changed_files(data["two"], recorded) == []
+    (tmp_path / "two" / "a.jsonl").write_text("{} \n")
+    assert changed_files(data["two"], recorded) == [str(tmp_path / "two")]
+    assert changed_files(DataConfig(path=str(tmp_path / "three")), recorded) == []
+    assert changed_files(data["two"], {"name": "two", "fingerprint": "0"}) == [], (
+        "an older run recorded no files"
+    )
+
+
+def test_another_programs_manifest_is_not_called_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny(tmp_path / "model", hidden=16, layers=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text('{"name": "x"}')
+    (tmp_path / "run.yml").write_text(f"""
+model_name: {tmp_path}/model
+data: {{path: rows.jsonl}}
+training: {{type: sft, lr: 1e-3}}
+""")
+    assert main(["train", "--preset", str(tmp_path / "run.yml"), "--output-dir", str(tmp_path / "out")]) == 2
+    assert "contains manifest.json but no config.yml" in capsys.readouterr().err

@@ -42,9 +42,11 @@ DataSet = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set one key of data, for example columns.prompt=question. Repeatable.",
+        help="Set one key of data that says how rows are read, for example columns.prompt=question. Repeatable.",
     ),
 ]
+NO_EFFECT = ("path", "format", "limit", "balance", "eval_path", "eval_split", "eval_limit", "eval_fraction")
+"""Keys of `data` that a report on one file does not read; its path is an argument."""
 
 
 @data_commands.callback()
@@ -70,7 +72,7 @@ def check_command(
         str | None,
         typer.Option(
             metavar="TASK",
-            help="sft, preference, prompt_only, classifier (two labels) or unpaired_preference (thumbs, for kto).",
+            help="sft, preference, prompt_only, classifier (two labels) or unpaired_preference (good or bad, for kto).",
             show_default="detected from the rows",
         ),
     ] = None,
@@ -110,12 +112,26 @@ def check_command(
         raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
     options = {"path": path, "task": task, "layout": layout, "max_length": max_length}
     settings = {key: value for key, value in options.items() if value is not None}
-    config = config_files.validate_settings(DataConfig, settings, "harken data", set_ or [])
+    config = config_files.validate_settings(DataConfig, settings, "harken data", _data_keys(set_ or []))
 
     from harken.data_check import check_data
 
     for line in check_data(config, model):
         show(line)
+
+
+def _data_keys(overrides: list[str]) -> list[str]:
+    """Return `--set` arguments without a prefix `data.`. Raises UserError for a key without effect on the report."""
+    keys = [text.removeprefix("data.") for text in overrides]
+    for text in keys:
+        name = text.partition("=")[0].partition(".")[0]
+        if name in NO_EFFECT:
+            raise UserError(
+                f"{name} has no effect here: the whole file is reported on",
+                where=f"--set {text}",
+                fix="leave it out",
+            )
+    return keys
 
 
 @data_commands.command("agreement")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only", "classifier", "unpaired_preference"]
-"""classifier: responses of two labels. unpaired_preference: responses with a thumb up or down, for the loss kto."""
+"""classifier: responses of two labels. unpaired_preference: responses labelled good or bad, for the loss kto."""
 MAX_NUMBER = 1e9
 """Limit of multipliers, distances and times. The square of a larger number is too large to add to in float32."""
 NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]

@@ -271,13 +271,11 @@ def dump(model: Strict) -> str:
 def validate_settings(
     model: type[Config], settings: dict[str, Any], where: str, overrides: Sequence[str] = ()
 ) -> Config:
-    """Validate settings that were read from no file, and `overrides` as in `load_run`.
+    """Validate settings given as a dictionary, after applying `overrides`; `${VAR}` is not replaced.
 
     `where` is the location in error messages.
     """
-    return _validated(
-        model, config_yaml.expand(config_yaml.override(Settings(settings, {(): where}), list(overrides)))
-    )
+    return _validated(model, config_yaml.override(Settings(settings, {(): where}), list(overrides)))
 
 
 def _settings(name: str, required: ConfigKind, overrides: list[str]) -> tuple[Settings, str]:

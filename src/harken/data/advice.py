@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from harken.data.diversity import format_shares
 from harken.records import Preference, TokenPair
+from harken.run.counted import counted
 
 USUAL_PAIRS_LOW, USUAL_PAIRS_HIGH = 10_000, 50_000
 """Range of pairs with which most published reward models begin (InstructGPT 33,000; HH-RLHF 44,000 to 160,000)."""
@@ -34,7 +35,7 @@ def advise_pairs(count: int) -> str:
         )
     else:
         size, epochs = f"as many as commercial products use ({low:,} to {high:,})", "1 epoch"
-    return f"advice: {count:,} pairs, {size}; {epochs}"
+    return f"advice: {counted(count, 'pair')}, {size}; {epochs}"
 
 
 def describe_writers(pairs: Sequence[Preference]) -> str:

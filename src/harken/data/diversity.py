@@ -14,6 +14,7 @@ from statistics import median
 
 from harken.maths.statistics.intervals import wilson_interval
 from harken.records import Preference, TokenPair
+from harken.run.counted import counted
 
 BEGINNING = 16
 """Characters of the last turn, normalised, that are its beginning: templates share it."""
@@ -56,9 +57,9 @@ def describe_prompts(pairs: Sequence[Preference]) -> str:
     sizes = [sum(len(content) for _, content in messages) for messages in exact]
     begins = {normalise(messages[-1][1])[:BEGINNING] if messages else "" for messages in exact}
     return (
-        f"prompts: {len(exact):,} distinct in {len(pairs):,} pairs; "
+        f"prompts: {len(exact):,} distinct in {counted(len(pairs), 'pair')}; "
         f"{len(exact) - len(alike):,} of them repeat another except for case, spaces and punctuation; "
-        f"{len(begins):,} different beginnings; median {median(sizes):,.0f} characters, longest {max(sizes):,}"
+        f"{counted(len(begins), 'different beginning')}; median {median(sizes):,.0f} characters, longest {max(sizes):,}"
     )
 
 

@@ -22,6 +22,7 @@ from harken.data.fields import Row, RowError
 from harken.data.formats import LocatedRow
 from harken.data.prompt_rule import PromptRule
 from harken.errors import UserError
+from harken.run.counted import counted
 from harken.seeds import permutation
 
 LAYOUT = "text_label"
@@ -85,12 +86,18 @@ def judge_labels(
     counts = Counter(key for value in labels if (key := label_key(value)) is not None)
     names_by_key = {str(index): label_key(name) or "" for index, name in enumerate(names)}
     listed = ", ".join(
-        f"{key}{f' ({names_by_key[key]})' if key in names_by_key else ''}: {count:,} rows"
+        f"{key}{f' ({names_by_key[key]})' if key in names_by_key else ''}: {counted(count, 'row')}"
         for key, count in counts.most_common(MAX_LISTED_KEYS)
     )
+    if not counts:
+        raise UserError(
+            "no row has a label",
+            where=where,
+            fix="name the column with the labels as data.columns: {label: NAME}",
+        )
     if len(counts) != 2:
         raise UserError(
-            f"a positive and a negative label are needed, and the column label has {len(counts)} ({listed or 'none'})",
+            f"a positive and a negative label are needed, and the column label has {len(counts)} ({listed})",
             where=where,
             fix="leave two labels in the file, or name a split in which every text has one of two labels",
         )

@@ -131,7 +131,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "prompt",
-        "prompt (text, dialogue or messages); response, completion, answer or output optional",
+        "prompt (text, dialogue or messages); response, completion, answer or output (text or messages) optional",
         _has("prompt"),
         response_layouts.prompt_response_prompt,
         response_layouts.prompt_response,

@@ -30,6 +30,7 @@ from harken.data.raters.criteria import combine_criteria
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenPair, Voter
+from harken.run.counted import counted
 from harken.run.terminal import escape_invisible
 
 Record = TypeVar("Record")
@@ -40,7 +41,7 @@ MAX_CHARS = 1_000_000
 """Texts up to this length are tokenised at any token limit; a tokenizer takes about a second for one."""
 CHARS_PER_TOKEN = 100
 """Upper bound of characters per token: a text too long for its token limit is dropped before it is tokenised."""
-LABELLED: tuple[Task, ...] = ("classifier", "unpaired_preference")
+LABELLED_TASKS: tuple[Task, ...] = ("classifier", "unpaired_preference")
 """Tasks that read the label of a single response; `data.task: sft` is accepted for them too."""
 RESPONSES_DROPPED = "context lost assistant turns at its end"
 
@@ -104,30 +105,6 @@ def parse_demonstration_rows(
     return convert_rows(rows, read, report, data.max_length), report
 
 
-def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
-    """Parse single responses with a thumb up or down in the column `label`."""
-    rows, layout, report = open_rows(data, path, "unpaired_preference")
-    if layout.demonstration is None:
-        raise UserError(
-            f"rows in layout {layout.name!r} ({layout.description}) are not single responses with a label",
-            where=data.path if path is None else path,
-            fix="write one response per row with label true or false, or pairs of responses",
-        )
-    read_response = layout.demonstration
-
-    def read(row: Row) -> Read[Demonstration]:
-        desirable = parse_thumb(row.get("label"))
-        if desirable is None:
-            raise RowError("no_thumb", "label")
-        turns, response = read_response(row)
-        prompt, shortened = prompt_of_row(row, turns)
-        if not response.strip():
-            raise RowError("empty_response")
-        return [Demonstration(prompt, response, desirable)], shortened
-
-    return convert_rows(rows, read, report, data.max_length), report
-
-
 def holds_pairs(data: DataConfig) -> bool:
     """Return whether rows hold several responses to compare; False for single responses."""
     rows = columns.rename_columns(files.read_source_rows(data.path, data.split), data.columns, data.path)
@@ -178,7 +155,8 @@ def parse_preference_rows(
 
     records: list[Pair] = convert_rows(rows, read, report, data.max_length)
     report.warnings += [
-        f"{scored[order]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): their labels are used"
+        f"{counted(scored[order], 'row')} with chosen and rejected scored {what} (score_chosen, score_rejected): "
+        "their labels are used"
         for order, what in (("equal", "equally"), ("reversed", "the other way round"))
         if scored[order]
     ]
@@ -196,7 +174,7 @@ def content_hash(messages: Conversation, tools: str = "") -> str:
 
 
 def _path(data: DataConfig, path: str | None, task: Task) -> str:
-    if data.task not in (None, task) and not (data.task == "sft" and task in LABELLED):
+    if data.task not in (None, task) and not (data.task == "sft" and task in LABELLED_TASKS):
         raise UserError(
             f"it is {data.task!r}, but this stage reads rows as {task!r}",
             where="data.task",
@@ -226,7 +204,7 @@ def open_rows(
         "prompt_only": layout.prompt is not None,
         "sft": has_response or layout.has_comparisons,
         "classifier": has_response or layout.has_comparisons,
-        "unpaired_preference": has_response,
+        "unpaired_preference": has_response or layout.has_comparisons,
         "preference": layout.has_comparisons or layout.name == layouts.TOKENISED,
     }
     if not serves[task]:
@@ -252,7 +230,7 @@ def _labelled(
     converted = (
         labelled_texts.to_prompts(rows, rule)
         if task == "prompt_only"
-        else labelled_texts.to_demonstrations(rows, rule, keep_label=task in LABELLED)
+        else labelled_texts.to_demonstrations(rows, rule, keep_label=task in LABELLED_TASKS)
     )
     note = f"the first {rule.description} of a text are the prompt, whatever its label is"
     return list(converted), layouts.find_layout("prompt", [], where=path), note
@@ -289,7 +267,8 @@ def convert_rows(
                 report.shortened[RESPONSES_DROPPED] += shortened
                 records.append(record)
     report.shortened = +report.shortened
-    report.unused = [name for name in columns_seen if name not in used]
+    # A row that is dropped early leaves columns unread that are used otherwise.
+    report.unused = [name for name in columns_seen if name not in used] if records else []
     return records
 
 
@@ -342,23 +321,6 @@ def _reference(row: Row) -> str | None:
     if name is None or isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
         return None
     return fields.require_text(str(row[name]), name)
-
-
-THUMBS = {
-    "true": True, "up": True, "good": True, "desirable": True,
-    "false": False, "down": False, "bad": False, "undesirable": False,
-}  # fmt: skip
-"""Words for a thumb. Numbers above 0 are thumbs up, others down."""
-
-
-def parse_thumb(label: object) -> bool | None:
-    """Return True for a thumb up, False for a thumb down, None for any other value."""
-    if isinstance(label, bool):
-        return label
-    if isinstance(label, str) and label.strip().lower() in THUMBS:
-        return THUMBS[label.strip().lower()]
-    value = fields.to_float(label)
-    return None if value is None else value > 0
 
 
 def _is_bad(row: Row) -> bool:

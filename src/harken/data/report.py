@@ -22,7 +22,7 @@ REASONS = {
     "prompts_differ": "the two sides respond to different conversations",
     "turn_marker_in_response": "a response contains the human's next turn",
     "text_too_short": "a labelled text has nothing after its prompt, its first data.prompt_tokens or prompt_words",
-    "unlabelled": "a text has neither of the two labels",
+    "unlabelled": "the row has neither of the two labels",
     "no_partner": "a labelled text is left over: the file has fewer texts of the other label",
     "no_newline": "a {text} row has no newline between prompt and response",
     "unscored": "there is neither a score nor a rater's judgement",

@@ -18,8 +18,11 @@ def prompt_response_prompt(row: Row) -> Conversation:
 
 
 def prompt_response(row: Row) -> tuple[Conversation, str]:
-    """Parse the prompt and its response, completion, answer or output."""
-    return conversations.parse_prompt(row), fields.first_text(row, *_RESPONSES)
+    """Parse the prompt and its response, completion, answer or output: text, or messages that follow the prompt."""
+    prompt, name = conversations.parse_prompt(row), fields.require_any(row, _RESPONSES)
+    if isinstance(row[name], list):
+        return conversations.split_last_response([*prompt, *fields.parse_messages(row[name], name)], name)
+    return prompt, fields.require_text(row[name], name)
 
 
 def has_messages(row: Row) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from harken import seeds
 from harken.config.base import DataConfig
 from harken.data import parse
-from harken.data.classified import parse_classified_rows
+from harken.data.classified import parse_classified_rows, parse_rated_rows
 from harken.data.parse import DEFAULT_SEED, Pair
 from harken.data.report import DROP_FIXES, DataReport
 from harken.data.token_pairs import shared_prefix
@@ -51,7 +51,7 @@ def load_rated(
 
     Raises UserError as `load_prompts` does, and when rows are not single responses.
     """
-    return _some(*parse.parse_rated_rows(data, path), data.limit, seed)
+    return _some(*parse_rated_rows(data, path), data.limit, seed)
 
 
 def load_classified(

@@ -149,7 +149,11 @@ def _check_columns(names: Sequence[str], prompts: Sequence[Prompt]) -> None:
 
 def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFolder:
     config, folder, scorers = evaluation.config, evaluation.folder, evaluation.scorers
-    if lock_config(folder.config, settings, folder.summary, folder.shards) and folder.summary.exists():
+    own = folder.checksummed_files()
+    if (
+        lock_config(folder.config, settings, folder.summary, folder.shards, own=own)
+        and folder.summary.exists()
+    ):
         shutil.rmtree(folder.shards, ignore_errors=True)
         if checksums.read_checksums(folder.root) is None:  # the process ended before it wrote them
             checksums.write_checksums(folder.root, folder.checksummed_files())

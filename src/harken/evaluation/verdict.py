@@ -7,6 +7,7 @@ from typing import Any
 
 from harken.evaluation.flip import Figures, flip_pair
 from harken.evaluation.run_summary import LATE_UPDATES
+from harken.run.counted import counted
 
 MIN_PROMPTS = 20
 """Prompts below which bootstrap intervals are too narrow for a verdict."""
@@ -74,11 +75,15 @@ def headline(
     return [*lines, power_note(summary)]
 
 
+def _too_few(prompts: int) -> str:
+    return f"{counted(prompts, 'prompt')} {'is' if prompts == 1 else 'are'} too few"
+
+
 def power_note(summary: Figures) -> str:
     """Say which win rates the evaluation's number of prompts detects."""
     rate = round(100 * summary["detectable_win_rate"])
     if summary["detectable_win_rate"] >= 1:
-        return f"Note: {summary['prompts']} prompts are too few to detect any win rate (80 % power)."
+        return f"Note: {_too_few(summary['prompts'])} to detect any win rate (80 % power)."
     return (
         f"Note: {summary['prompts']} prompts detect a true win rate of "
         f"at least {rate:.0f} %, or at most {100 - rate:.0f} %, ties left out (80 % power)."
@@ -143,7 +148,7 @@ def _verdict(
 ) -> str:
     if summary["prompts"] < MIN_PROMPTS:
         return (
-            f"Unclear: {summary['prompts']} prompts are too few to judge {ppo} against {sft}; "
+            f"Unclear: {_too_few(summary['prompts'])} to judge {ppo} against {sft}; "
             f"evaluate at least {MIN_PROMPTS}."
         )
     reward_sign, judge_sign = interval_sign(reward), interval_sign(judge_difference)

@@ -114,12 +114,12 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Accuracy",
             "share of responses",
-            "How often the more probable label is the right one. Always answering the label that is more frequent in "
-            "training is the baseline.",
+            "How often the more probable label is the right one. The majority baseline always predicts the label that "
+            "is more frequent among the held-out responses.",
             (
                 ("accuracy", "training"),
                 ("eval/accuracy", "held out"),
-                ("eval/majority", "held out, always the more frequent label"),
+                ("eval/majority_accuracy", "majority baseline, held out"),
             ),
             format="share",
         ),

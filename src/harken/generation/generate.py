@@ -140,7 +140,7 @@ def count_by_policy(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, in
 def _sentence(count: Mapping[str, int]) -> str:
     total = count["responses"]
     return (
-        f"{total:,} responses, {count['tokens'] / total:.1f} tokens each; {count['truncated']:,} truncated, "
+        f"{counted(total, 'response')}, {count['tokens'] / total:.1f} tokens each; {count['truncated']:,} truncated, "
         f"{count['empty']:,} empty, {count['repeated']:,} equal to another one to their prompt"
     )
 

@@ -34,7 +34,11 @@ def write_once(
     The manifest is written after the results and the checksums last: a folder with a manifest has all results. Raises
     UserError if the folder holds results of other settings or inputs.
     """
-    if lock_config(folder.config, settings, folder.manifest, folder.shards) and folder.manifest.exists():
+    own = folder.checksummed_files()
+    if (
+        lock_config(folder.config, settings, folder.manifest, folder.shards, own=own)
+        and folder.manifest.exists()
+    ):
         shutil.rmtree(folder.shards, ignore_errors=True)
         if checksums.read_checksums(folder.root) is None:  # the process ended before it wrote them
             checksums.write_checksums(folder.root, folder.checksummed_files())

@@ -33,7 +33,7 @@ from harken.run.sycophancy_folder import SycophancyFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import counter, say
 from harken.sycophancy.log_odds import target_logprobs
-from harken.sycophancy.model_detectors import read_direction, warn_of_other_model
+from harken.sycophancy.model_detectors import read_direction, warn_if_fitted_elsewhere
 from harken.sycophancy.outcome import read_outcome
 from harken.sycophancy.probe import Probe
 from harken.sycophancy.rates import ProbeResult, compare_policies
@@ -67,13 +67,14 @@ def _run(config: SycophancyConfig, folder: SycophancyFolder) -> SycophancyFolder
     references = _add_references(models, config.steering) if config.reference == "auto" else {}
     baselines = _baselines(list(config.policies), references)
     steering = {
-        name: Steering(read_direction(own.direction), own.strength) for name, own in config.steering.items()
+        name: Steering(read_direction(entry.direction), entry.strength)
+        for name, entry in config.steering.items()
     }
-    for name, own in steering.items():
-        warn_of_other_model(own.direction, models[name])
+    for name, used in steering.items():
+        warn_if_fitted_elsewhere(used.direction, models[name])
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
         "fingerprints": {name: lineage_fingerprint(source) for name, source in models.items()},
-        "directions": {name: own.direction.facts.get("sha256") for name, own in steering.items()},
+        "directions": {name: used.direction.facts.get("sha256") for name, used in steering.items()},
         "probes": hashlib.sha256(json.dumps([asdict(p) for p in probes]).encode()).hexdigest(),
         "batch_shape": {"probes": SHARD_PROBES},
         "device_kind": device_kind(choose_device(config.device)),

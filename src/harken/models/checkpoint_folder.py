@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import safe_open
@@ -43,11 +44,12 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
     final = RunFolder(path.parent.parent).final
     name = next((name for name in WEIGHTS if (final / name).is_file()), None)
 
+    copied = [file for file in final.iterdir() if file.is_file() and file.name not in (name, CHECKSUMS)]
+
     def build(folder: Path) -> None:
         assert name is not None
-        for file in final.iterdir():
-            if file.is_file() and file.name not in (name, CHECKSUMS):
-                shutil.copyfile(file, folder / file.name)
+        for file in copied:
+            shutil.copyfile(file, folder / file.name)
         save_file(_weights(path, final / name), folder / name, metadata={"format": "pt"})
         if (final / _HEAD_FILE).is_file():
             save_file(_head(path), folder / _HEAD_FILE)
@@ -61,16 +63,13 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
             where=str(path),
             fix="evaluate the run's final model",
         )
-    return build_once(_cached(path, final, base), f"reading {path}", build)
+    return build_once(_cached(path, copied, base), f"reading {path}", build)
 
 
-def _cached(path: Path, final: Path, base: Path | None, *settings: object) -> Path:
+def _cached(path: Path, copied: Sequence[Path], base: Path | None, *settings: object) -> Path:
     """Return the folder in the model cache for a checkpoint, by the contents of all that it is built from."""
     digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
-    files = sorted(
-        file for file in final.iterdir() if file.is_file() and file.name not in (*WEIGHTS, CHECKSUMS)
-    )
-    contents = [(file.name, file_sha256(file)) for file in files]
+    contents = [(file.name, file_sha256(file)) for file in sorted(copied)]
     key = hashlib.sha256(repr((FORMAT_VERSION, digest, str(base), contents, settings)).encode()).hexdigest()
     return cache_root() / "checkpoints" / f"{path.name}-{key[:24]}"
 
@@ -100,14 +99,15 @@ def checkpoint_adapter_folder(path: Path, base: Path) -> Path:
             fix="evaluate the run's final model",
         )
 
+    copied = [
+        file
+        for file in run.final.iterdir()
+        if file.is_file() and file.name not in (CHECKSUMS, "config.json") and file.suffix != ".safetensors"
+    ]
+
     def build(folder: Path) -> None:
-        for file in run.final.iterdir():
-            if (
-                file.is_file()
-                and file.name not in (CHECKSUMS, "config.json")
-                and file.suffix != ".safetensors"
-            ):
-                shutil.copyfile(file, folder / file.name)
+        for file in copied:
+            shutil.copyfile(file, folder / file.name)
         tensors = _adapter(path)
         save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})
         modules = {name.removeprefix(_PEFT).split(".lora_")[0] for name in tensors}
@@ -118,7 +118,7 @@ def checkpoint_adapter_folder(path: Path, base: Path) -> Path:
         }  # fmt: skip
         (folder / "adapter_config.json").write_text(json.dumps(card, indent=2))
 
-    return build_once(_cached(path, run.final, base, lora), f"reading {path}", build)
+    return build_once(_cached(path, copied, base, lora), f"reading {path}", build)
 
 
 def _adapter(path: Path) -> dict[str, Tensor]:

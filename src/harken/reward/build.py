@@ -48,7 +48,7 @@ from harken.sycophancy.model_detectors import (
     ProjectionDetector,
     load_language_model,
     read_direction,
-    warn_of_other_model,
+    warn_if_fitted_elsewhere,
 )
 
 
@@ -105,7 +105,7 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
                 use: Use = "reward" if part.detector == "classifier" else "policy"
                 models[part.column] = [require_use(resolve(part.model_name), use)]
             if part.direction is not None:
-                warn_of_other_model(read_direction(part.direction), models[part.column][0])
+                warn_if_fitted_elsewhere(read_direction(part.direction), models[part.column][0])
         else:
             find_judges([part.name])
     return ResolvedSources(tuple(parts), models, functions)

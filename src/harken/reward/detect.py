@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from harken import seeds
 from harken.config import WeightDtypeName
 from harken.errors import UserError
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
-from harken.models.resolve import require_use, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import RewardModel, lineage_fingerprint
 from harken.models.steering import DIRECTION_FACTS, Direction, layers_of
 from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import require_finite
+from harken.run.json_io import read_object
+from harken.run.own_folder import RESULTS
 from harken.run.tracking import progress, say
 from harken.sycophancy.detection import DetectorFigures, LengthDetector, detector_figures
 from harken.sycophancy.detector import (
@@ -31,7 +34,7 @@ from harken.sycophancy.model_detectors import (
     fit_direction,
     load_language_model,
     read_direction,
-    warn_of_other_model,
+    warn_if_fitted_elsewhere,
 )
 
 BATCH = 32
@@ -89,7 +92,7 @@ def write_direction(
     """Fit a direction on the labelled responses of `data` and save it. `layer` None: the middle one.
 
     A folder that holds the direction of the same model, rows and layer is left as it is. Raises UserError for a folder
-    with another direction.
+    with another direction, or with results of another command.
     """
     source = require_use(resolve(model), "policy")
     rows = read_labelled(data)
@@ -99,19 +102,12 @@ def write_direction(
         "fingerprint": lineage_fingerprint(source),
         "rows": hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest(),
         "dtype": dtype,
-        "layer_option": layer,
     }
-    if (folder / DIRECTION_FACTS).exists():
-        written = Direction.load(folder)
-        if written.facts | facts == written.facts:
-            say(f"{folder}: this direction is written; nothing to do")
-            return written
-        raise UserError(
-            f"holds another direction, of {written.facts.get('model')} and {written.facts.get('data')} at layer "
-            f"{written.layer}",
-            where=str(folder),
-            fix="choose another --output-dir, or delete the folder",
-        )
+    if (written := _written_direction(folder)) is not None:
+        wanted = facts | {"layer": _middle_layer(source) if layer is None else layer}
+        _require_same(folder, written, wanted, names)
+        say(f"{folder}: this direction exists already; nothing to do")
+        return written
     backbone, role, renderer = load_language_model(source, WEIGHT_DTYPES[dtype], choose_device(device))
     chosen = len(layers_of(backbone)) // 2 if layer is None else layer
     fitted = fit_direction(
@@ -125,6 +121,47 @@ def write_direction(
     )
     fitted.save(folder)
     return fitted
+
+
+def _written_direction(folder: Path) -> Direction | None:
+    """Return the intact direction in a folder; None where there is none, or only a part of one.
+
+    Raises UserError if the folder holds results of another command.
+    """
+    if found := [name for name in RESULTS if name != DIRECTION_FACTS and (folder / name).exists()]:
+        raise UserError(
+            f"contains {found[0]}, the result of another command",
+            where=str(folder),
+            fix="choose another --output-dir",
+        )
+    try:
+        return Direction.load(folder) if (folder / DIRECTION_FACTS).exists() else None
+    except UserError:
+        return None
+
+
+def _require_same(folder: Path, written: Direction, wanted: dict[str, Any], names: dict[str, str]) -> None:
+    """Raise UserError if a direction differs from the wanted one in what it records of its fit."""
+    recorded = written.facts | {"layer": written.layer}
+    differing = [
+        {"fingerprint": "model", "rows": "data"}.get(key, key)
+        for key, value in wanted.items()
+        if value is not None and key in recorded and recorded[key] != value
+    ]
+    if not differing:
+        return
+    changes = [f"{key}: {recorded.get(key)} → {(names | wanted)[key]}" for key in differing]
+    raise UserError(
+        f"contains another direction ({'; '.join(changes)})",
+        where=str(folder),
+        fix="choose another --output-dir",
+    )
+
+
+def _middle_layer(source: ModelSource) -> int | None:
+    """Return the layer of a direction for which none is named; None if the model's settings do not tell it."""
+    layers = read_object(source.chain()[0].folder / "config.json").get("num_hidden_layers")
+    return layers // 2 if isinstance(layers, int) else None
 
 
 def _detectors(
@@ -143,9 +180,9 @@ def _detectors(
         backbone, role, renderer = load_language_model(source, weights, place)
         found.append(ContrastDetector(backbone, role, renderer))
         if direction is not None:
-            own = read_direction(direction)
-            warn_of_other_model(own, source)
-            found.append(ProjectionDetector(backbone, role, renderer, own))
+            fitted = read_direction(direction)
+            warn_if_fitted_elsewhere(fitted, source)
+            found.append(ProjectionDetector(backbone, role, renderer, fitted))
     return found
 
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.maths.statistics.logistic import fit_logistic
+from harken.models.ancestors import ancestor_fingerprints
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
 from harken.models.steering import Direction, check_direction, layer_outputs, layers_of
 from harken.records import Message, Rollout
-from harken.run.folder import RunFolder
-from harken.run.manifest import find_lineage
 from harken.run.terminal import say
 from harken.sycophancy.detector import Verdict, known
 from harken.sycophancy.log_odds import require_positions, target_logprobs
@@ -176,22 +175,13 @@ def read_direction(path: str) -> Direction:
     return Direction.load(Path(path).expanduser())
 
 
-def warn_of_other_model(direction: Direction, source: ModelSource) -> None:
-    """Warn where a direction was fitted on a model that is neither `source` nor one that `source` was trained from."""
+def warn_if_fitted_elsewhere(direction: Direction, source: ModelSource) -> None:
+    """Warn if the direction was fitted on a model that `source` was not trained from."""
     fitted_on = direction.facts.get("fingerprint")
-    if fitted_on is None or fitted_on in _own_fingerprints(source):
+    if fitted_on is None or fitted_on in ancestor_fingerprints(source):
         return
     say(
-        f"warning: the direction was fitted on {direction.facts.get('model')}, which is neither {source.name} nor the "
-        "model that it was trained from; in other weights a direction has no known meaning. "
-        f"Fix: write one of this model with: harken sycophancy direction {source.name} --output-dir DIR"
+        f"warning: the direction was fitted on {direction.facts.get('model')}, but {source.name} was not trained from "
+        f"it: the direction may not have the same effect there. Fix: use one that was fitted on this model: "
+        f"harken sycophancy direction {source.name} --output-dir DIR"
     )
-
-
-def _own_fingerprints(source: ModelSource) -> set[str]:
-    """Return the fingerprints of a model, its bases, and the models that their runs started from."""
-    links = source.chain()
-    started_from = (find_lineage(RunFolder(link.folder.parent).manifest) for link in links)
-    return {link.lineage_fingerprint for link in links} | {
-        str(one.get("fingerprint")) for one in started_from
-    }

@@ -49,7 +49,6 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
                 where=config.data.path,
                 fix="name a file with responses of both labels, or lower data.eval_fraction",
             )
-        self.more_frequent_label = positive >= len(rows) - positive
         self.weights = class_weights(
             positive,
             len(rows) - positive,
@@ -95,8 +94,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
     def _evaluate_held_out(self) -> dict[str, float]:
         """Measure loss, accuracy and calibration; and AUC, precision and recall where both labels are held out.
 
-        `eval/majority` is the baseline of the accuracy: that of always answering the label that is more frequent in
-        training.
+        `eval/majority_accuracy` is that of always predicting the label that is more frequent among the held-out rows.
         """
         rows = self.held_out
         if not rows:
@@ -111,7 +109,7 @@ class ClassifierStage(HeadStage[TokenDemonstration]):
         )
         metrics |= by_domain_and_language("eval/accuracy", rows, correct, [1.0] * len(rows))
         labels = np.array(_labels(rows), dtype=bool)
-        metrics["eval/majority"] = float(np.mean(labels == self.more_frequent_label))
+        metrics["eval/majority_accuracy"] = float(max(labels.mean(), 1 - labels.mean()))
         if labels.all() or not labels.any():
             return metrics
         # A detector looks for undesirable responses, so precision and recall are those of the undesirable label.

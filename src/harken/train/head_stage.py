@@ -196,8 +196,8 @@ class HeadStage(ABC, Generic[HeadRow]):
         if "eval/accuracy" in metrics:
             low, high = metrics["eval/accuracy_low"], metrics["eval/accuracy_high"]
             text += f"  held-out {metrics['eval/accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-        if "eval/majority" in metrics:
-            text += f" (more frequent label {metrics['eval/majority']:.3f})"
+        if "eval/majority_accuracy" in metrics:
+            text += f" (majority baseline {metrics['eval/majority_accuracy']:.3f})"
         return text
 
     # -- state --------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from harken.rollout.choose_decoder import require_decodable
 from harken.run import checkpoint, checksums, config_lock, manifest, sinks, status
 from harken.run.folder import RunFolder
 from harken.run.lock import write_lock
+from harken.run.own_folder import require_own_folder
 from harken.run.resume_check import AcceptedChanges, version_differences
 from harken.run.terminal import format_table, say
 from harken.train import load_data
@@ -59,6 +60,8 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
         _require_model(config)  # fail before the folder is created
     with write_lock(output):
         run = RunFolder(output)
+        if not (run.checkpoints.exists() or run.final.exists()) or not run.config.exists():
+            require_own_folder(run.config, (run.checkpoints, run.final, run.best))
         created = manifest.created_at(run)
         with chat_template.freeze_clock(created):
             return _train(config, run, accept_changes, created)
@@ -68,12 +71,14 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     finished = run.final.exists() and status.has_ended(run)
     changes = AcceptedChanges(accept_changes, can_accept=not finished)
-    resumed = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
+    resumed = config_lock.lock_config(
+        run.config, settings, run.checkpoints, run.final, own=[run.best], changes=changes
+    )
     paths_changed = resumed and config_lock.read_locked_config(run.config) != settings
     if resumed and finished:
         if paths_changed:
             _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)
-        _report_finished(run)
+        _report_finished(config, run)
         return run
     checksums.remove_checksums(run.root)  # the files they list are about to change
     source = _require_model(config)
@@ -105,11 +110,15 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: dat
     return run
 
 
-def _report_finished(run: RunFolder) -> None:
-    """Print that the run is finished, and warn if its frozen weights changed in training, or its data since then."""
+def _report_finished(config: RunConfig, run: RunFolder) -> None:
+    """Print that the run is finished. Warn if frozen weights changed during training, or a data file since."""
     say(f"{run.root}: this run is finished; nothing to do")
-    for path in load_data.changed_files(manifest.find_lineage(run.manifest).get("data", {})):
-        say(f"warning: {path} has changed since this run began. Fix: train on it into another --output-dir")
+    recorded = manifest.find_lineage(run.manifest).get("data", {})
+    for path in load_data.changed_files(config.data, recorded):
+        say(
+            f"warning: {path} has changed since this run began. "
+            "Fix: choose another --output-dir to train on the new rows"
+        )
     if changed := manifest.changed_frozen_components(run):
         say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
 

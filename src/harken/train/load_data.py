@@ -148,28 +148,31 @@ def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, Any]:
         digest.update(f"{len(group)} rows\n".encode())
         for row in group:
             digest.update(repr(_values(row)).encode("utf-8", "surrogatepass"))
-    paths = (config.data.path, config.data.eval_path)
-    files = [
-        {"path": path, "sha256": checksums.file_sha256(file)}
-        for path in paths
-        if path and (file := _file(path)) is not None
-    ]
-    return {"name": str(config.data.path), "fingerprint": digest.hexdigest(), "files": files}
+    return {
+        "name": str(config.data.path),
+        "fingerprint": digest.hexdigest(),
+        "files": _file_hashes(config.data),
+    }
 
 
-def changed_files(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the files of what `lineage` recorded whose content is another one now. Missing files are left out."""
-    return [
-        entry["path"]
-        for entry in recorded.get("files", [])
-        if (file := _file(entry["path"])) is not None and checksums.file_sha256(file) != entry["sha256"]
-    ]
+def changed_files(data: DataConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """Return the files and folders of `data` whose content differs from what `lineage` recorded. Missing ones pass."""
+    before, now = recorded.get("files", {}), _file_hashes(data)
+    return [str(getattr(data, key)) for key in now if key in before and before[key] != now[key]]
 
 
-def _file(path: str) -> Path | None:
-    """Return the file that a data path names; None for a folder, the hub, demo data and a missing file."""
-    file = Path(path).expanduser()
-    return file if file.is_file() else None
+def _file_hashes(data: DataConfig) -> dict[str, str]:
+    """Return key of `data` → sha256 of the file or folder it names. The hub, demo data and missing files have none."""
+    hashes = {}
+    for key in ("path", "eval_path"):
+        path = Path(getattr(data, key) or "").expanduser()
+        if getattr(data, key) and path.is_file():
+            hashes[key] = checksums.file_sha256(path)
+        elif getattr(data, key) and path.is_dir():
+            names = sorted(file for file in path.rglob("*") if file.is_file())
+            listed = [(file.relative_to(path).as_posix(), checksums.file_sha256(file)) for file in names]
+            hashes[key] = hashlib.sha256(repr(listed).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashes
 
 
 def _encode_split(

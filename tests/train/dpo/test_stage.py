@@ -15,7 +15,8 @@ from unhealthy_stages import BAD, poisoned
 from harken.config.base import DataConfig
 from harken.config.preference_training import DPOTraining
 from harken.data.chat import Renderer
-from harken.data.parse import holds_pairs, parse_thumb
+from harken.data.classified import parse_thumb
+from harken.data.parse import holds_pairs
 from harken.errors import NonFinite
 from harken.records import TokenPair
 from harken.run.folder import RunFolder
