@@ -7,6 +7,7 @@ from mutant import Mutant
 CHECKSUM_TESTS, DAMAGE = "run/test_checksums.py", "end_to_end/test_damage.py"
 ORDER = f"{DAMAGE}::test_checksums_are_written_before_final_appears_and_the_run_is_finished"
 COMMAND = f"{DAMAGE}::test_commands_report_a_damaged_file_and_change_nothing"
+ALONE = f"{DAMAGE}::test_each_reader_checks_what_it_reads_by_itself"
 LOADING = f"{DAMAGE}::test_an_evaluation_meets_a_model_that_was_damaged_since"
 KINDS = f"{DAMAGE}::test_200_flips_and_100_truncations_of_each_kind_are_found"
 
@@ -41,15 +42,15 @@ CHECKSUMS = [
     Mutant("evaluation: a lost seal is not made up for", "evaluation/suite.py", '_evaluate: checksums.read_checksums(folder.root) is None', "False", f"{DAMAGE}::test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command"),
     Mutant("pipeline: the old seal stays", "pipeline/run.py", '_lock: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_a_resumed_pipeline_has_no_checksums_until_its_report"),
     Mutant("report: files change under the seal", "pipeline/page.py", 'write_page: checksums.remove_checksums(pipeline_config.parent)', "pass", f"{DAMAGE}::test_a_report_that_is_built_again_gets_new_checksums"),
-    Mutant("stored: read unchecked", "run/json_io.py", '_content: checksums.verify_file(path)', "pass", COMMAND),
+    Mutant("stored: read unchecked", "run/json_io.py", '_content: checksums.verify_file(path)', "pass", f"{ALONE}[object]"),
     Mutant("manifest: read unchecked", "run/manifest.py", 'read_manifest: checksums.verify_file(path)', "pass", COMMAND),
     Mutant("tables: read unchecked", "run/tables.py", 'read_rows: checksums.verify_file(path)', "pass", f"{KINDS}[04_eval/responses.parquet]"),
     Mutant("claim: a damaged configuration is compared", "run/config_lock.py", 'read_locked_config: checksums.read_verified_text(path)', "path.read_text()", COMMAND),
-    Mutant("inspect: the configuration is read unchecked", "inspection/recorded.py", 'read_config: checksums.verify_file(run.config)', "pass", COMMAND),
+    Mutant("inspect: the configuration is read unchecked", "inspection/recorded.py", 'read_config: checksums.verify_file(run.config)', "pass", f"{ALONE}[run_to_inspect]"),
     Mutant("inspect: a damaged tokenizer is passed over in silence", "inspection/tokens.py", '_tokenizer: checksums.verify_folder(tokenizer_folder(source), weights=False)', "pass", COMMAND),
-    Mutant("plan: settings are read unchecked", "plan/architecture.py", '_read_config: checksums.verify_folder(folder, weights=False)', "pass", COMMAND),
+    Mutant("plan: settings are read unchecked", "plan/architecture.py", '_read_config: checksums.verify_folder(folder, weights=False)', "pass", f"{ALONE}[model_to_plan]"),
     Mutant("doctor: the record of another run is read unchecked", "doctor/context.py", 'recorded_config: checksums.verify_file(path)', "pass", f"{DAMAGE}::test_the_doctor_finds_a_damaged_record"),
-    Mutant("resolve: settings are read unchecked", "models/resolve.py", '_from_folder: checksums.verify_folder(folder, weights=False)', "pass", f"{KINDS}[03_ppo/final/adapter_config.json]"),
+    Mutant("resolve: settings are read unchecked", "models/resolve.py", '_from_folder: checksums.verify_folder(folder, weights=False)', "pass", f"{ALONE}[model]"),
     Mutant("resolve: damaged weights get a fingerprint", "models/resolve.py", 'ModelSource.fingerprint: checksums.verify_folder(self.folder)', "pass", LOADING),
     Mutant("tokenizer: read unchecked", "models/tokenizer.py", 'load_tokenizer: checksums.verify_folder(folder, weights=False)', "pass", f"{KINDS}[03_ppo/final/tokenizer_config.json]"),
     Mutant("backbone: loaded unchecked", "models/backbone.py", "Backbone.load: source.check()", "pass", LOADING),

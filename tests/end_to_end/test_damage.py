@@ -33,8 +33,9 @@ from harken.models.roles import RewardModel
 from harken.models.tokenizer import load_tokenizer
 from harken.pipeline import page as pipeline_page
 from harken.pipeline import run as pipeline_run
+from harken.plan import architecture
 from harken.reward.classifier import load_classifier
-from harken.run import atomic, checkpoint, checksums, manifest, status
+from harken.run import atomic, checkpoint, checksums, json_io, manifest, status
 from harken.run.config_lock import lock_config
 from harken.run.credit_table import read_credit
 from harken.run.folder import RunFolder
@@ -253,6 +254,36 @@ def test_commands_report_a_damaged_file_and_change_nothing(
     assert "damaged" in message and Path(name).name in message, message
     after = {path: content for path, content in tree(again).items() if again / "new" not in path.parents}
     assert after == before
+
+
+LLAMA = '{"model_type": "llama", "hidden_size": 32}'
+PPO_CONFIG = """
+model_name: embedded
+data: {path: a}
+seed: 32
+training: {type: ppo, reward_model: {checkpoint_path: b}}
+"""
+ALONE: dict[str, tuple[str, str, Callable[[Path], object]]] = {
+    "object": ("a.json", '{"a": 32}', lambda folder: json_io.read_object(folder / "a.json")),
+    "list": ("a.json", "[32]", lambda folder: json_io.read_list(folder / "a.json")),
+    "lines": ("a.jsonl", '{"a": 32}\n', lambda folder: json_io.read_lines(folder / "a.jsonl")),
+    "model": ("config.json", LLAMA, lambda folder: resolve(str(folder))),
+    "model_to_plan": ("config.json", LLAMA, lambda folder: architecture._read_config("m", folder)),
+    "run_to_inspect": ("config.yml", PPO_CONFIG, lambda folder: read_config(folder)),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_each_reader_checks_what_it_reads_by_itself(tmp_path: Path, case: str) -> None:
+    """The change leaves a valid file with another number, which nothing but its checksum tells."""
+    name, content, read = ALONE[case]
+    (tmp_path / name).write_text(content)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    checksums.write_checksums(tmp_path)
+    read(tmp_path)
+    (tmp_path / name).write_text(content.replace("32", "33"))
+    with pytest.raises(UserError, match=rf"{name}: is damaged"):
+        read(tmp_path)
 
 
 def test_an_evaluation_meets_a_model_that_was_damaged_since(
