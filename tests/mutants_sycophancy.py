@@ -72,7 +72,7 @@ SYCOPHANCY = [
     Mutant("steering: another direction is taken for the same", "reward/detect.py", "_require_same: recorded[key] != value", "False", "sycophancy/test_direction.py"),
     Mutant("steering: the rows of a direction are not compared", "reward/detect.py", "write_direction: hashlib.sha256(repr(texts).encode('utf-8', 'surrogatepass')).hexdigest()", "''", "sycophancy/test_direction.py"),
     Mutant("steering: a damaged direction is kept", "reward/detect.py", "_written_direction: return None", "raise", "sycophancy/test_direction.py"),
-    Mutant("steering: a direction is written into a run", "reward/detect.py", "_written_direction: name != DIRECTION_FACTS", "False", "sycophancy/test_direction.py"),
+    Mutant("steering: a direction is written into a run", "reward/detect.py", "_written_direction: require_no_results(folder, [folder / DIRECTION_FACTS])", "pass", "sycophancy/test_direction.py"),
     Mutant("steering: the hook stays", "models/steering.py", "_added: handle.remove()", "None", f"{STEERING}::test_the_layer_moves_by_strength_times_the_difference"),
     Mutant("steering: PPO trains on steered rollouts", "rollout/engine.py", "require_unsteered: steering is not None", "False", f"{STEERING}::test_training_refuses_a_steered_engine"),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from harken.models.steering import DIRECTION_FACTS, Direction, layers_of
 from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import require_finite
 from harken.run.json_io import read_object
-from harken.run.own_folder import RESULTS
+from harken.run.own_folder import require_no_results
 from harken.run.tracking import progress, say
 from harken.sycophancy.detection import DetectorFigures, LengthDetector, detector_figures
 from harken.sycophancy.detector import (
@@ -128,12 +128,7 @@ def _written_direction(folder: Path) -> Direction | None:
 
     Raises UserError if the folder holds results of another command.
     """
-    if found := [name for name in RESULTS if name != DIRECTION_FACTS and (folder / name).exists()]:
-        raise UserError(
-            f"contains {found[0]}, the result of another command",
-            where=str(folder),
-            fix="choose another --output-dir",
-        )
+    require_no_results(folder, [folder / DIRECTION_FACTS])
     try:
         return Direction.load(folder) if (folder / DIRECTION_FACTS).exists() else None
     except UserError:
@@ -150,7 +145,12 @@ def _require_same(folder: Path, written: Direction, wanted: dict[str, Any], name
     ]
     if not differing:
         return
-    changes = [f"{key}: {recorded.get(key)} → {(names | wanted)[key]}" for key in differing]
+    changes = []
+    for key in differing:
+        before, now = recorded.get(key), (names | wanted)[key]
+        changes.append(
+            f"{key}: {before} → {now}" if before != now else f"{key}: {now} has other contents now"
+        )
     raise UserError(
         f"contains another direction ({'; '.join(changes)})",
         where=str(folder),

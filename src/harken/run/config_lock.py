@@ -31,7 +31,7 @@ def lock_config(
     or its paths moved with the folder. Raises UserError with the differences if they are not accepted, if the
     existing configuration is damaged, and as `require_own_folder` does; `own` are further results of this command.
     """
-    if path.exists() and any(result.exists() for result in results):
+    if is_locked(path, *results):
         (changes or AcceptedChanges(can_accept=False)).require_accepted(
             "this folder contains a run with another configuration",
             locked_config_differences(path, config),
@@ -43,6 +43,11 @@ def lock_config(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_config(path, config)
     return False
+
+
+def is_locked(path: Path, *results: Path) -> bool:
+    """Return whether a configuration exists and any of `results`, so that it may not be replaced."""
+    return path.exists() and any(result.exists() for result in results)
 
 
 def locked_config_differences(path: Path, config: dict[str, Any]) -> list[str]:

@@ -28,21 +28,24 @@ def require_own_folder(config: Path, own: Iterable[Path] = ()) -> None:
     folder = config.parent
     if config.exists():
         _require_written_here(config)
-        theirs = [
-            name for name in RESULTS if (folder / name).exists() and folder / name not in (config, *own)
-        ]
-        if theirs:
-            raise UserError(
-                f"contains {theirs[0]}, the result of another command",
-                where=str(folder),
-                fix="choose another --output-dir",
-            )
+        require_no_results(folder, (config, *own))
         return
     if found := [name for name in (*RESULTS, *PARTIAL_RESULTS) if (folder / name).exists()]:
         raise UserError(
             f"contains {found[0]} but no {config.name}: another command wrote it, or {config.name} was deleted",
             where=str(folder),
             fix=f"choose another --output-dir, or restore {config.name}",
+        )
+
+
+def require_no_results(folder: Path, own: Iterable[Path] = ()) -> None:
+    """Raise UserError if the folder holds results other than `own`."""
+    own = set(own)
+    if found := [name for name in RESULTS if (folder / name).exists() and folder / name not in own]:
+        raise UserError(
+            f"contains {found[0]}, the result of another command",
+            where=str(folder),
+            fix="choose another --output-dir",
         )
 
 

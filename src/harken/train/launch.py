@@ -60,7 +60,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
         _require_model(config)  # fail before the folder is created
     with write_lock(output):
         run = RunFolder(output)
-        if not (run.checkpoints.exists() or run.final.exists()) or not run.config.exists():
+        if not config_lock.is_locked(run.config, run.checkpoints, run.final):
             require_own_folder(run.config, (run.checkpoints, run.final, run.best))
         created = manifest.created_at(run)
         with chat_template.freeze_clock(created):
