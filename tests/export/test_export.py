@@ -145,10 +145,13 @@ def test_the_gguf_files_tensors_and_metadata(run: Path, tmp_path: Path) -> None:
 
 
 def test_interleaving_keeps_rotary_attention() -> None:
-    """Rotating the two halves of a head (transformers) is rotating neighbours (GGUF's llama) of the reordered rows."""
+    """Rotating the two halves of a head (transformers) is rotating neighbours (GGUF's llama) of the reordered rows.
+
+    In heads of four rows the order is its own inverse, so these have six.
+    """
     torch.manual_seed(0)
-    weight, x, heads, size = torch.randn(8, 5).double(), torch.randn(5).double(), 2, 4
-    angles = torch.tensor([0.3, 1.1], dtype=torch.float64)
+    weight, x, heads, size = torch.randn(12, 5).double(), torch.randn(5).double(), 2, 6
+    angles = torch.tensor([0.3, 1.1, 2.0], dtype=torch.float64)
     half = (weight @ x).reshape(heads, 2, size // 2)
     rotated = torch.stack(
         [
@@ -159,7 +162,7 @@ def test_interleaving_keeps_rotary_attention() -> None:
     )
     near = (interleave_heads(weight, heads) @ x).reshape(heads, size // 2, 2)
     turned = torch.view_as_real(
-        torch.view_as_complex(near.contiguous()) * torch.polar(torch.ones(2).double(), angles)
+        torch.view_as_complex(near.contiguous()) * torch.polar(torch.ones(3).double(), angles)
     )
     torch.testing.assert_close(turned.transpose(1, 2), rotated)
 
