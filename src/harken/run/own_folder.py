@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harken.config import yaml as config_yaml
 from harken.errors import UserError
+from harken.run import bounded_read
 
 RESULTS = (
     "final", "checkpoints", "best", "shards", "responses.parquet", "summary.json", "probes.parquet",
@@ -51,7 +52,7 @@ def require_no_results(folder: Path, own: Iterable[Path] = ()) -> None:
 
 def _require_written_here(config: Path) -> None:
     try:
-        text = config.read_text(encoding="utf-8")
+        text = bounded_read.read_text(config)
         written = config_yaml.write(config_yaml.parse_yaml(text, str(config)).data)
     except (OSError, UnicodeDecodeError, UserError):
         written, text = "", "not a configuration"
