@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -140,6 +141,10 @@ def explain(
     problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     problem = problems[0]
     inner, owner, annotation = _locate(model, problem["loc"])
+    # A value that fits no member of a union is one problem, which pydantic reports for each member.
+    places = [_locate(model, other["loc"])[0] for other in problems]
+    same = [other for other, place in zip(problems, places, strict=True) if place == inner]
+    others = len(set(places)) - 1
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         inner = (*inner, "type")
     path = (*prefix, *inner)
@@ -157,8 +162,13 @@ def explain(
         )
     else:
         message, fix = _describe(problem, annotation, dotted(path))
-    if len(problems) > 1:
-        message += f" (and {len(problems) - 1} more problems)"
+    given = f", given {_describe_value(problem['input'])}"
+    if len(same) > 1 and message.startswith("expected ") and message.endswith(given):
+        texts = [_describe(other, annotation, "")[0] for other in same]
+        *first, last = dict.fromkeys(text.removeprefix("expected ").removesuffix(given) for text in texts)
+        message = f"expected {', '.join(first)}{' or ' if first else ''}{last}{given}"
+    if others:
+        message += f" (and {others} more problem{'' if others == 1 else 's'})"
     return UserError(message, where=settings.where(path), fix=fix)
 
 
@@ -210,6 +220,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
+def _is_union(annotation: Any) -> bool:
+    """Return whether an annotation is a union of several types other than None."""
+    if get_origin(annotation) is Annotated:
+        return _is_union(get_args(annotation)[0])
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return is_union and sum(member is not NoneType for member in get_args(annotation)) > 1
+
+
 def _tag(model: type[BaseModel]) -> str:
     return str(get_args(model.model_fields["type"].annotation)[0])
 
@@ -231,6 +249,9 @@ def _locate(
         variants = _models(annotation)
         if len(variants) > 1:
             annotation = next(m for m in variants if _tag(m) == part)
+            continue
+        if not variants and _is_union(annotation):
+            annotation = None  # the name of a member that is a plain type
             continue
         path = (*path, part)
         owner = variants[0] if variants else None
