@@ -49,6 +49,8 @@ INPUT = [
     Mutant("data: messages as a completion lose their prompt", "data/response_layouts.py", "prompt_response: [*prompt, *fields.parse_messages(row[name], name)]", "[*fields.parse_messages(row[name], name)]", "data/test_classified.py"),
     Mutant("data: columns of dropped rows are unused", "data/parse.py", "convert_rows: [name for name in columns_seen if name not in used] if records else []", "[name for name in columns_seen if name not in used]", "data/test_classified.py"),
     Mutant("data: any task fits a classifier", "data/parse.py", "_path: data.task not in (None, task) and (not (data.task == 'sft' and task in LABELLED_TASKS))", "False", "data/test_classified.py"),
+    Mutant("configuration: each member of a union is a key", "config/errors.py", "_locate: not variants and _is_union(annotation)", "False", "config/test_errors.py"),
+    Mutant("configuration: each member of a union is a problem", "config/errors.py", "explain: len(set(places)) - 1", "len(problems) - 1", "config/test_errors.py"),
     Mutant("counts: one thing is several", "run/counted.py", "counted: number == 1", "False", "run/test_counted.py"),
     Mutant("checkpoints: the settings of another run are taken", "models/checkpoint_folder.py", "_cached: [(file.name, file_sha256(file)) for file in sorted(copied)]", "[]", "end_to_end/test_evaluate_anything.py::test_a_step_has_the_settings_of_its_own_run"),
     Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "config/test_rewards.py"),
